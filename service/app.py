@@ -1,0 +1,146 @@
+"""The application: routes, errors, and what every reply carries."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from mangum import Mangum
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from . import __version__, logs, problems
+from .auth import Keys
+from .capacity import Capacity
+from .dynamodb import Table
+from .problems import Problem
+from .routes import router
+from .service import Service, utc_now
+from .settings import Settings
+
+_SECURITY_HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000"),
+    (b"cache-control", b"no-store"),
+)
+# Mangum's own list lacks problem+json, and what it does not list leaves in base64.
+_TEXT_MIME_TYPES = ["text/", "application/json", "application/javascript", problems.MEDIA_TYPE]
+
+
+def create_app(settings: Settings, table: Table, now: Callable[[], datetime] = utc_now) -> FastAPI:
+    """The service for these settings and this table. Reads no environment and makes no call."""
+    app = FastAPI(title="Footfall", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = Service(settings, table, Keys.of(settings), now)
+    app.include_router(router)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _validation_problem)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_middleware(Envelope)
+    return app
+
+
+def as_lambda(app: FastAPI) -> Mangum:
+    """The application behind API Gateway's HTTP API, payload 2.0."""
+    # Lifespan "auto" would run start and stop around every single invocation.
+    return Mangum(app, lifespan="off", text_mime_types=_TEXT_MIME_TYPES)
+
+
+class Envelope:
+    """Around every reply: security headers, its price, a log line, and a 500 that says nothing it should not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def send_complete(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = _complete(scope, message["headers"])
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_complete)
+        except Exception as error:  # noqa: BLE001 - the last stop: whatever it is, the client may send it again
+            logs.failure("request failed", error, route=_route(scope))
+            if not status:
+                response = _response(problems.Unexpected())
+                await response(scope, receive, send_complete)
+        logs.line("INFO", "request", **_facts(scope, status, time.perf_counter() - started))
+
+
+def _complete(scope: Scope, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    present = {name for name, _ in headers}
+    headers = [*headers, *(header for header in _SECURITY_HEADERS if header[0] not in present)]
+    capacity: Capacity | None = scope.get("footfall.capacity")
+    if capacity is not None:
+        headers.append((b"footfall-capacity", capacity.header().encode()))
+    return headers
+
+
+def _facts(scope: Scope, status: int, duration_seconds: float) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "method": scope["method"],
+        "route": _route(scope),
+        "status": status,
+        "duration_ms": round(duration_seconds * 1000, 1),
+    }
+    context = scope.get("aws.context")
+    if context is not None:
+        facts["request_id"] = getattr(context, "aws_request_id", None)
+    capacity: Capacity | None = scope.get("footfall.capacity")
+    if capacity is not None:
+        facts |= {"wru": capacity.write_units, "rru": capacity.read_units}
+    counts: dict[str, object] = scope.get("footfall.counts", {})
+    return facts | counts
+
+
+def _route(scope: Scope) -> str | None:
+    """The template, never the path: a path holds a user's id."""
+    return getattr(scope.get("route"), "path", None)
+
+
+def _response(problem: Problem, extensions: dict[str, Any] | None = None) -> Response:
+    return Response(
+        problem.body(extensions), problem.status, headers=problem.headers, media_type=problems.MEDIA_TYPE
+    )
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    if error.__cause__ is not None:
+        logs.failure("database call failed", error.__cause__)
+    return _response(error)
+
+
+async def _validation_problem(_: Request, error: Exception) -> Response:
+    """FastAPI's own handler repeats the input, and fails on NaN; this names places and kinds alone."""
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        {"pointer": "/" + "/".join(str(part)[:64] for part in fault["loc"][:8]), "kind": fault["type"]}
+        for fault in error.errors()[:20]
+    ]
+    return _response(problems.InvalidRequest("The request does not fit this route."), {"errors": faults})
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        problem: Problem = problems.MethodNotAllowed()
+        problem.headers |= dict(error.headers or {})
+    elif error.status_code == 404:
+        problem = problems.NotFound()
+    else:
+        problem = problems.InvalidRequest()
+    return _response(problem)

@@ -1,0 +1,67 @@
+"""What a request consumed, by DynamoDB's own word where it gives one and by AWS's published rules where not.
+
+Pure: no I/O, no clock. Rules: Amazon DynamoDB Developer Guide, "DynamoDB read and write operations" and "DynamoDB item
+sizes and formats". A failed conditional write consumes write units by the size of the item it met, at least one, and
+its error names none; a cancelled transaction consumes what it would have consumed.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+WRITE_UNIT_BYTES = 1024
+READ_UNIT_BYTES = 4096
+TRANSACTION_FACTOR = 2
+
+
+@dataclass(slots=True)
+class Capacity:
+    """Units consumed so far."""
+
+    write_units: float = 0
+    read_units: float = 0
+    is_estimated: bool = False
+
+    def header(self) -> str:
+        """The value of Footfall-Capacity: an RFC 8941 dictionary, `wru=1, rru=0.5`."""
+        text = f"wru={self.write_units:g}, rru={self.read_units:g}"
+        return text + ", estimated" if self.is_estimated else text
+
+
+def write_units(*sizes_bytes: int) -> int:
+    """Units of one write: the larger of the item before and after, at least one."""
+    return max(1, ceil(max(sizes_bytes, default=0) / WRITE_UNIT_BYTES))
+
+
+def read_units(sizes_bytes: Iterable[int], *, is_consistent: bool) -> float:
+    """Units of one read: a GetItem of one item, or a Query, whose items are summed first. At least half a unit."""
+    units = max(1, ceil(sum(sizes_bytes) / READ_UNIT_BYTES))
+    return units if is_consistent else units / 2
+
+
+def item_bytes(raw: Mapping[str, Mapping[str, Any]]) -> int:
+    """Size of an item as DynamoDB bills it: names and values."""
+    return sum(len(name.encode()) + _value_bytes(typed) for name, typed in raw.items())
+
+
+def _value_bytes(typed: Mapping[str, Any]) -> int:
+    """Of the types this table holds."""
+    ((kind, value),) = typed.items()
+    match kind:
+        case "S":
+            return len(value.encode())
+        case "N":
+            return _number_bytes(value)
+        case "SS":
+            return sum(len(member.encode()) for member in value)
+        case "BS":
+            return sum(len(member) for member in value)
+        case _:
+            assert kind == "BOOL"
+            return 1
+
+
+def _number_bytes(text: str) -> int:
+    digits = len(text.lstrip("-").replace(".", "").strip("0"))
+    return min(21, ceil(digits / 2) + 1 + text.startswith("-"))

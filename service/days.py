@@ -1,0 +1,115 @@
+"""What of a write a stored day lets in: duplicates dropped, room kept, names folded. Pure: no I/O, no clock."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from .events import Event, Rejection
+from .metrics import OTHER, Metrics
+
+# DynamoDB takes 300 operators in an expression: with the other conditions 90 ids fit, 95 do not.
+IDS_PER_WRITE_MAX = 90
+NAMES_PER_DAY_MAX = 100
+CURRENCIES_PER_DAY_MAX = 8
+# A merge may take a day to this many times the cap on events; beyond it only counters move.
+MERGED_DAY_FACTOR = 5
+
+
+@dataclass(slots=True)
+class StoredDay:
+    """A day item as read. `revision` is None where nothing was ever counted."""
+
+    day: str
+    metrics: Metrics = field(default_factory=Metrics)
+    seen: set[bytes] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    currencies: set[str] = field(default_factory=set)
+    revision: int | None = None
+    merged_into: str | None = None
+    full: bool = False
+
+
+@dataclass(slots=True)
+class Addition:
+    """One write to a day: what it adds, and the room its condition asks for."""
+
+    metrics: Metrics
+    seen: set[bytes]
+    new_names: set[str]
+    new_currencies: set[str]
+
+
+@dataclass(slots=True)
+class Admission:
+    """What became of the events of one write."""
+
+    admitted: list[Event] = field(default_factory=list)
+    duplicates: list[Event] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+
+def admit(events: Iterable[Event], stored: StoredDay, events_max: int) -> Admission:
+    """Decide each event against the day as stored. Duplicates are decided before room.
+
+    The stored day may have changed since it was read; what is admitted is written under a condition that holds only
+    if it still fits, and what is refused stays refused, because a day's sets only grow.
+    """
+    result = Admission()
+    room = events_max - len(stored.seen)
+    currencies = set(stored.currencies)
+    for event in events:
+        part = event.part
+        assert part is not None
+        amount = part.revenue or part.refund
+        if event.message_hash in stored.seen:
+            result.duplicates.append(event)
+        elif stored.full or len(result.admitted) >= room:
+            result.rejections.append(_day_full(event, f"this day holds {events_max} events"))
+        elif amount and amount.currency not in currencies and len(currencies) >= CURRENCIES_PER_DAY_MAX:
+            result.rejections.append(_day_full(event, f"this day holds {CURRENCIES_PER_DAY_MAX} currencies"))
+        else:
+            if amount:
+                currencies.add(amount.currency)
+            result.admitted.append(event)
+    return result
+
+
+def addition(events: Sequence[Event], stored: StoredDay) -> Addition:
+    """The write that counts these events, each admitted."""
+    total = Metrics()
+    for event in events:
+        assert event.part is not None
+        total.count(event.part)
+    return _fitted(total, {event.message_hash for event in events}, stored)
+
+
+def moved(source: StoredDay, target: StoredDay, events_max: int) -> tuple[Addition, bool]:
+    """The write that moves an anonymous day onto a user's, and whether the user's day is full from then on.
+
+    A full day's ids are no longer kept: it counts nothing any more, so none of them can count twice.
+    """
+    room = MERGED_DAY_FACTOR * events_max - len(target.seen)
+    full = source.full or target.full or len(source.seen - target.seen) > room
+    total = Metrics()
+    total.merge(source.metrics)
+    return _fitted(total, set() if full else source.seen, target), full
+
+
+def _fitted(total: Metrics, seen: set[bytes], stored: StoredDay) -> Addition:
+    """Fold the names that find no room among the day's stored ones."""
+    room = NAMES_PER_DAY_MAX - len(stored.names)
+    new_names: set[str] = set()
+    by_event: dict[str, int] = {}
+    for name, count in total.by_event.items():
+        kept = name
+        if name != OTHER and name not in stored.names:
+            if len(new_names) < room:
+                new_names.add(name)
+            else:
+                kept = OTHER
+        by_event[kept] = by_event.get(kept, 0) + count
+    total.by_event = by_event
+    return Addition(total, seen, new_names, total.currencies - stored.currencies)
+
+
+def _day_full(event: Event, reason: str) -> Rejection:
+    return Rejection(event.index, event.message_id, "day_full", reason)

@@ -1,0 +1,183 @@
+"""`python -m service run`: the service on this machine, on the embedded engine or on a DynamoDB endpoint."""
+
+import hashlib
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import botocore.session
+import uvicorn
+from botocore.exceptions import BotoCoreError, ClientError
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+from . import __version__
+from .app import create_app
+from .dynamodb import Table, connect, create_table
+from .problems import Unavailable
+from .service import Service
+from .settings import Settings, SettingsError, load_settings
+
+HOST = "127.0.0.1"
+DEV_WRITE_KEY = "dev-write-key"
+DEV_SECRET_KEY = "dev-secret-key"  # noqa: S105 - a default of this machine alone, printed at start
+ENDPOINT = "AWS_ENDPOINT_URL_DYNAMODB"
+# A browser's preflight, as template.yaml lets API Gateway answer it; a test compares the two.
+CORS_ALLOW_HEADERS = ("authorization", "content-type", "x-retry-count")
+CORS_EXPOSE_HEADERS = ("Retry-After", "Footfall-Capacity")
+CORS_MAX_AGE_SECONDS = 7200
+
+
+class CannotStartError(Exception):
+    """One line that says what to do."""
+
+
+def run(environ: MutableMapping[str, str]) -> None:
+    """Serve until interrupted. Raises CannotStartError."""
+    port = _whole(environ, "PORT", 8000, 65_535)
+    workers = _whole(environ, "WEB_CONCURRENCY", 1, 64)
+    if workers > 1 and not environ.get(ENDPOINT):
+        raise CannotStartError(f"WEB_CONCURRENCY={workers} needs a database they can share: set {ENDPOINT}.")
+    _require_free(port)
+    settings = _settings(environ)
+    table = _table(environ, settings)
+    app = _checked(settings, table)
+    print(_banner(environ, settings, port, table), flush=True)
+    options: dict[str, Any] = {
+        "host": HOST,
+        "port": port,
+        "log_config": None,
+        "access_log": False,
+        "timeout_graceful_shutdown": 1,
+    }
+    if workers == 1:
+        uvicorn.run(app, **options)
+    else:
+        uvicorn.run("service.dev:worker", factory=True, workers=workers, **options)
+
+
+def worker() -> ASGIApp:
+    """The application of one of several server processes."""
+    settings = _settings(os.environ)
+    return _checked(settings, Table(_client(os.environ), settings.table))
+
+
+def table(environ: MutableMapping[str, str]) -> str:
+    """Make the table where the environment points to. Raises CannotStartError."""
+    settings = _settings(environ)
+    return (
+        f"table {settings.table}: {'made' if _create(_client(environ), settings, environ) else 'was there'}"
+    )
+
+
+def with_cors(app: FastAPI, settings: Settings) -> ASGIApp:
+    """What API Gateway does in front of the function."""
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.allowed_origins,
+        allow_methods=("GET", "POST", "DELETE", "OPTIONS"),
+        allow_headers=CORS_ALLOW_HEADERS,
+        expose_headers=CORS_EXPOSE_HEADERS,
+        max_age=CORS_MAX_AGE_SECONDS,
+    )
+
+
+def _settings(environ: MutableMapping[str, str]) -> Settings:
+    environ["FOOTFALL_WRITE_KEYS"] = environ.get("FOOTFALL_WRITE_KEYS") or DEV_WRITE_KEY
+    environ["FOOTFALL_SECRET_KEY_HASHES"] = environ.get("FOOTFALL_SECRET_KEY_HASHES") or _dev_secret_hash()
+    try:
+        return load_settings(environ)
+    except SettingsError as error:
+        raise CannotStartError(str(error)) from None
+
+
+def _table(environ: MutableMapping[str, str], settings: Settings) -> Table:
+    if not environ.get(ENDPOINT):
+        # Not at the top: moto takes half a second to import, and a deployment has none.
+        from .embedded import embedded_table
+
+        return embedded_table(settings.table)
+    client = _client(environ)
+    _create(client, settings, environ)
+    return Table(client, settings.table)
+
+
+def _client(environ: MutableMapping[str, str]) -> Any:
+    url = environ.get(ENDPOINT)
+    host = urlsplit(url).hostname or "" if url else "amazonaws.com"
+    if not host.endswith("amazonaws.com"):
+        # A local engine takes any credentials, but botocore signs with none.
+        if botocore.session.get_session().get_credentials() is None:
+            environ.update(AWS_ACCESS_KEY_ID="local", AWS_SECRET_ACCESS_KEY="local")  # noqa: S106
+        if not (environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")):
+            environ["AWS_DEFAULT_REGION"] = "us-east-1"
+    try:
+        return connect(url or None)
+    except (BotoCoreError, ValueError) as error:
+        raise CannotStartError(f"No client for {url or 'DynamoDB'}: {error}") from None
+
+
+def _create(client: Any, settings: Settings, environ: MutableMapping[str, str]) -> bool:
+    try:
+        return create_table(client, settings.table)
+    except (BotoCoreError, ClientError) as error:
+        where = environ.get(ENDPOINT) or "DynamoDB"
+        raise CannotStartError(
+            f"{where} does not answer as DynamoDB: {type(error).__name__}. Is it running there?"
+        ) from None
+
+
+def _checked(settings: Settings, table: Table) -> ASGIApp:
+    app = create_app(settings, table)
+    service: Service = app.state.service
+    try:
+        service.check_timezone(table.calls(time.monotonic() + 10))
+    except Unavailable as error:
+        raise CannotStartError(error.detail) from None
+    return with_cors(app, settings)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            raise CannotStartError(
+                f"Port {port} is taken. Choose another: PORT={port + 1} make run"
+            ) from None
+
+
+def _whole(environ: MutableMapping[str, str], name: str, default: int, most: int) -> int:
+    text = environ.get(name) or str(default)
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= most:
+        return int(text)
+    raise CannotStartError(f"{name}: a whole number from 1 to {most}")
+
+
+def _banner(environ: MutableMapping[str, str], settings: Settings, port: int, table: Table) -> str:
+    where = "in memory, gone when you stop it" if table.is_estimated else environ[ENDPOINT]
+    write_key = min(settings.write_keys)
+    is_dev = settings.secret_key_hashes == {bytes.fromhex(_dev_secret_hash())}
+    secret_key = DEV_SECRET_KEY if is_dev else "$FOOTFALL_SECRET_KEY"
+    url = f"http://{HOST}:{port}"
+    return "\n".join(
+        (
+            f"Footfall {__version__} on {url} (documentation: {url}/docs)",
+            f"  database    {where}",
+            f"  write key   {write_key}",
+            f"  secret key  {secret_key if is_dev else 'yours'}",
+            "Post an event, then ask what the user did:",
+            f'  curl -u {write_key}: {url}/v1/track -d \'{{"userId": "u-42", "event": "Product Viewed"}}\'',
+            f"  curl -H 'Authorization: Bearer {secret_key}' {url}/v1/users/u-42/metrics",
+            "Ctrl-C stops it.",
+        )
+    )
+
+
+def _dev_secret_hash() -> str:
+    return hashlib.sha256(DEV_SECRET_KEY.encode()).hexdigest()

@@ -1,0 +1,308 @@
+"""The one module that talks to DynamoDB: calls, their deadline, their price, and what their errors mean.
+
+Names, values and conditions come from `models` as PynamoDB expressions; signing, HTTP and retries are botocore's.
+PynamoDB's own connection is not used: it returns neither the consumed capacity nor the item a condition failed on.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action, Update
+
+from .capacity import TRANSACTION_FACTOR, Capacity, item_bytes, write_units
+from .keys import Key
+from .models import Item, Raw
+from .problems import Unavailable
+
+# A call and its two retries end within 9 s; PynamoDB's defaults would add up to 180 s.
+CONNECT_TIMEOUT_SECONDS = 1
+READ_TIMEOUT_SECONDS = 2
+ATTEMPTS_MAX = 3
+CONNECTIONS_MAX = 16
+
+# botocore does not retry a write that collides with a transaction; it is over in milliseconds.
+CONFLICT_ATTEMPTS_MAX = 5
+CONFLICT_DELAY_SECONDS = 0.02
+
+_PK, _SK = Item.pk, Item.sk
+_CONDITION_FAILED = "ConditionalCheckFailed"
+# Codes that say: not now. Whatever is not listed is our mistake and becomes a 500.
+_NOT_NOW = frozenset(
+    {
+        "InternalServerError",
+        "LimitExceededException",
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "ThrottlingError",
+        "ThrottlingException",
+        "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "IdempotentParameterMismatchException",
+        # A deployment that is not finished or not right: clients must keep their events until it is.
+        "AccessDeniedException",
+        "ExpiredTokenException",
+        "ResourceNotFoundException",
+        "UnrecognizedClientException",
+    }
+)
+
+
+class ConditionFailedError(Exception):
+    """The condition of a single write did not hold; `item` is what stood there, None if nothing did."""
+
+    def __init__(self, item: Raw | None) -> None:
+        super().__init__("condition failed")
+        self.item = item
+
+
+class TransactionFailedError(Exception):
+    """Conditions of a transaction did not hold.
+
+    `items` has an entry per action: None where the action's condition held, else what stood there ({} for nothing).
+    """
+
+    def __init__(self, items: Sequence[Raw | None]) -> None:
+        super().__init__("transaction failed")
+        self.items = items
+
+
+def connect(endpoint_url: str | None = None, *, region: str | None = None) -> Any:
+    """A client of DynamoDB, or of the engine at `endpoint_url`. Threads may share it."""
+    config = Config(
+        parameter_validation=False,  # 5 % of a call; the models serialise
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        retries={"total_max_attempts": ATTEMPTS_MAX, "mode": "standard"},
+        max_pool_connections=CONNECTIONS_MAX,
+    )
+    session = botocore.session.get_session()
+    return session.create_client("dynamodb", region, endpoint_url=endpoint_url, config=config)
+
+
+def create_table(client: Any, name: str) -> bool:
+    """Make the table, on demand and with TTL, unless it is there. Answers whether it was made."""
+    try:
+        client.describe_table(TableName=name)
+    except client.exceptions.ResourceNotFoundException:
+        pass
+    else:
+        return False
+    keys = ((_PK.attr_name, "HASH"), (_SK.attr_name, "RANGE"))
+    try:
+        client.create_table(
+            TableName=name,
+            AttributeDefinitions=[
+                {"AttributeName": attribute, "AttributeType": "S"} for attribute, _ in keys
+            ],
+            KeySchema=[{"AttributeName": attribute, "KeyType": kind} for attribute, kind in keys],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    except client.exceptions.ResourceInUseException:
+        return False  # another process was quicker
+    client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    client.update_time_to_live(
+        TableName=name,
+        TimeToLiveSpecification={"Enabled": True, "AttributeName": Item.expires_at.attr_name},
+    )
+    return True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and the way to it."""
+
+    client: Any  # botocore's, whose operations are made at run time
+    name: str
+    # Whether capacities are computed by us, because the engine does not report them as AWS would.
+    is_estimated: bool = False
+
+    def calls(self, deadline: float) -> "Calls":
+        """The calls of one request, none of which starts after `deadline` (of time.monotonic)."""
+        return Calls(self, deadline, Capacity(is_estimated=self.is_estimated))
+
+
+@dataclass
+class Calls:
+    """The database calls of one request. Threads may share it.
+
+    Every method raises Unavailable when DynamoDB cannot answer now or no time is left.
+    """
+
+    table: Table
+    deadline: float
+    capacity: Capacity
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, key: Key, *, is_consistent: bool = False) -> Raw | None:
+        """One item. An eventually consistent read may miss a write of the last moments, at half the price."""
+        reply = self._call(
+            "get_item",
+            {"TableName": self.table.name, "Key": _key(key), "ConsistentRead": is_consistent},
+        )
+        item: Raw | None = reply.get("Item")
+        return item
+
+    def query(
+        self,
+        pk: str,
+        sort_keys: tuple[str, str],
+        *,
+        is_consistent: bool = False,
+        is_ascending: bool = True,
+        limit: int | None = None,
+    ) -> Iterable[Raw]:
+        """Items of a partition between two sort keys, both inclusive, page by page of at most 1 MB or `limit`."""
+        arguments = _expressions(KeyConditionExpression=(pk == _PK) & _SK.between(*sort_keys)) | {
+            "TableName": self.table.name,
+            "ConsistentRead": is_consistent,
+            "ScanIndexForward": is_ascending,
+        }
+        if limit is not None:
+            arguments["Limit"] = limit
+        while True:
+            reply = self._call("query", arguments)
+            yield from reply["Items"]
+            if not reply.get("LastEvaluatedKey"):
+                return
+            arguments = {**arguments, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
+
+    def update(self, key: Key, actions: Sequence[Action], condition: Condition) -> None:
+        """Change one item. Raises ConditionFailedError."""
+        self._call("update_item", self.update_action(key, actions, condition)["Update"])
+
+    def put(self, item: Item, condition: Condition) -> None:
+        """Write one item whole. Raises ConditionFailedError."""
+        self._call("put_item", self.put_action(item, condition)["Put"])
+
+    def transact(self, *actions: dict[str, Any]) -> None:
+        """All of these or none. Raises TransactionFailedError."""
+        self._call("transact_write_items", {"TransactItems": actions})
+
+    def update_action(
+        self, key: Key, actions: Sequence[Action], condition: Condition | None
+    ) -> dict[str, Any]:
+        """An update as part of a transaction."""
+        return {"Update": self._write({"Key": _key(key)}, condition, Update(*actions))}
+
+    def put_action(self, item: Item, condition: Condition | None = None) -> dict[str, Any]:
+        """A put as part of a transaction."""
+        return {"Put": self._write({"Item": item.serialize()}, condition)}
+
+    def delete_action(self, key: Key) -> dict[str, Any]:
+        """A delete as part of a transaction."""
+        return {"Delete": self._write({"Key": _key(key)}, None)}
+
+    def _write(
+        self, target: dict[str, Any], condition: Condition | None, update: Update | None = None
+    ) -> dict[str, Any]:
+        return {
+            "TableName": self.table.name,
+            **target,
+            **_expressions(ConditionExpression=condition, UpdateExpression=update),
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    def _call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        for attempt in range(1, CONFLICT_ATTEMPTS_MAX + 1):
+            if time.monotonic() > self.deadline:
+                raise Unavailable
+            try:
+                reply: dict[str, Any] = getattr(self.table.client, operation)(
+                    ReturnConsumedCapacity="TOTAL", **arguments
+                )
+            except ClientError as error:
+                if not self._is_conflict(error, arguments) or attempt == CONFLICT_ATTEMPTS_MAX:
+                    raise Unavailable from error
+                time.sleep(random.uniform(0, CONFLICT_DELAY_SECONDS * 2**attempt))  # noqa: S311 - jitter
+            except (BotoCoreError, ResponseParserError) as error:
+                raise Unavailable from error
+            else:
+                self._consumed(reply.get("ConsumedCapacity"), is_read=operation in ("get_item", "query"))
+                return reply
+        raise AssertionError("unreachable")
+
+    def _is_conflict(self, error: ClientError, arguments: Mapping[str, Any]) -> bool:
+        """Whether to try again at once. Raises what the error means, or the error itself when it is our mistake."""
+        response: Mapping[str, Any] = error.response
+        code = response["Error"]["Code"]
+        if code == "ConditionalCheckFailedException":
+            item = response.get("Item")
+            self._add(write_units=write_units(item_bytes(item or {})))
+            raise ConditionFailedError(item) from None
+        if code == "TransactionCanceledException":
+            reasons = response.get("CancellationReasons", [])
+            codes = {reason.get("Code", "None") for reason in reasons}
+            self._add(write_units=_cancelled_units(arguments["TransactItems"], reasons))
+            if _CONDITION_FAILED in codes:
+                raise TransactionFailedError(
+                    [
+                        reason.get("Item", {}) if reason.get("Code") == _CONDITION_FAILED else None
+                        for reason in reasons
+                    ]
+                ) from None
+            if not codes & _NOT_NOW:
+                raise error
+            return "TransactionConflict" in codes
+        if code not in _NOT_NOW and response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) < 500:
+            raise error
+        return bool(code == "TransactionConflictException")
+
+    def _consumed(self, reported: Any, *, is_read: bool) -> None:
+        for part in reported if isinstance(reported, list) else [reported or {}]:
+            units = part.get("CapacityUnits", 0)
+            # A transaction whose token was known already reports what it read; DynamoDB Local names no kind.
+            read = units if is_read else part.get("ReadCapacityUnits", 0)
+            self._add(write_units=units - read, read_units=read)
+
+    def _add(self, *, write_units: float = 0, read_units: float = 0) -> None:
+        with self._lock:
+            self.capacity.write_units += write_units
+            self.capacity.read_units += read_units
+
+
+def _cancelled_units(actions: Sequence[Mapping[str, Any]], reasons: Sequence[Mapping[str, Any]]) -> int:
+    """What a cancelled transaction consumed: twice the units of each action, as far as the items' sizes are known."""
+    return sum(
+        TRANSACTION_FACTOR
+        * write_units(
+            *(
+                item_bytes(item)
+                for item in (reason.get("Item"), *(part.get("Item") for part in action.values()))
+                if item
+            )
+        )
+        for action, reason in zip(actions, reasons, strict=True)
+    )
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {_PK.attr_name: {"S": key.pk}, _SK.attr_name: {"S": key.sk}}
+
+
+def _expressions(**expressions: Condition | Update | None) -> dict[str, Any]:
+    """Serialise the expressions of one call, which share their placeholders."""
+    names: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    arguments: dict[str, Any] = {
+        argument: expression.serialize(names, values)
+        for argument, expression in expressions.items()
+        if expression is not None
+    }
+    if names:
+        arguments["ExpressionAttributeNames"] = {placeholder: name for name, placeholder in names.items()}
+    if values:
+        arguments["ExpressionAttributeValues"] = values
+    return arguments

@@ -1,0 +1,115 @@
+"""The embedded engine of `make run`: moto in this process, in memory, gone with it.
+
+moto is not atomic under threads, so one lock is held around each call; and it knows no capacities, so they are computed
+from item sizes by AWS's rules (see `capacity`) and marked as estimated.
+"""
+
+import base64
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
+
+from .capacity import TRANSACTION_FACTOR, item_bytes, read_units, write_units
+from .dynamodb import Table, connect, create_table
+
+_REGION = "us-east-1"
+
+
+class _Engine:
+    """Answers botocore's requests in place of the network."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stubber = BotocoreStubber()
+        self._stubber.enabled = True
+        self._backend = dynamodb_backends[DEFAULT_ACCOUNT_ID][_REGION]
+
+    def __call__(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        operation = request.headers["X-Amz-Target"]
+        target = (operation.decode() if isinstance(operation, bytes) else operation).rpartition(".")[2]
+        assert isinstance(request.body, bytes)
+        arguments = json.loads(request.body)
+        written = _written_keys(target, arguments)
+        with self._lock:
+            before = [self._size_bytes(*key) for key in written]
+            answered = self._stubber.process_request(request)
+            assert answered is not None
+            after = [self._size_bytes(*key) for key in written]
+        status, headers, body = answered
+        text = body if isinstance(body, str) else body.decode()
+        if status == 200 and "ReturnConsumedCapacity" in arguments:
+            text = json.dumps(
+                json.loads(text) | {"ConsumedCapacity": _consumed(target, arguments, text, before, after)}
+            )
+            headers = {name: value for name, value in headers.items() if name.lower() not in _BODY_HEADERS}
+        return AWSResponse(request.url, status, HTTPHeaders.from_dict(headers), MockRawResponse(text))
+
+    def _size_bytes(self, table: str, key: Mapping[str, Any]) -> int:
+        item = self._backend.get_item(table, dict(key))
+        return (
+            _json_bytes({name: {value.type: value.value} for name, value in item.attrs.items()})
+            if item
+            else 0
+        )
+
+
+# These speak of moto's own body.
+_BODY_HEADERS = frozenset({"content-length", "x-amz-crc32"})
+
+
+def embedded_table(name: str) -> Table:
+    """A new, empty table of this process."""
+    mock_aws(config={"core": {"mock_credentials": True}}).start()
+    client = connect(region=_REGION)
+    client.meta.events.register_first("before-send.dynamodb", _Engine())
+    create_table(client, name)
+    return Table(client, name, is_estimated=True)
+
+
+def _written_keys(operation: str, arguments: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    if operation == "TransactWriteItems":
+        actions = [action for member in arguments["TransactItems"] for action in member.values()]
+    elif operation in ("PutItem", "UpdateItem", "DeleteItem"):
+        actions = [arguments]
+    else:
+        return []
+    return [
+        (action["TableName"], action.get("Key") or {name: action["Item"][name] for name in ("PK", "SK")})
+        for action in actions
+    ]
+
+
+def _consumed(
+    operation: str, arguments: Mapping[str, Any], body: str, before: list[int], after: list[int]
+) -> dict[str, float] | list[dict[str, float]]:
+    units = [write_units(*sizes) for sizes in zip(before, after, strict=True)]
+    if operation == "TransactWriteItems":
+        return [{"CapacityUnits": float(TRANSACTION_FACTOR * sum(units))}]
+    if units:
+        return {"CapacityUnits": float(sum(units))}
+    reply = json.loads(body)
+    items: Iterable[Mapping[str, Any]] = reply.get("Items", [reply["Item"]] if "Item" in reply else [])
+    sizes = [_json_bytes(item) for item in items]
+    return {"CapacityUnits": float(read_units(sizes, is_consistent=bool(arguments.get("ConsistentRead"))))}
+
+
+def _json_bytes(item: Mapping[str, Mapping[str, Any]]) -> int:
+    """Size of an item in the wire's JSON, where binary values are base64."""
+    return item_bytes({name: _decoded(typed) for name, typed in item.items()})
+
+
+def _decoded(typed: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A set, in the wire's JSON as base64, in moto's items as the bytes themselves.
+    if "BS" in typed:
+        return {
+            "BS": [base64.b64decode(member) if isinstance(member, str) else member for member in typed["BS"]]
+        }
+    return typed

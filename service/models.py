@@ -1,0 +1,179 @@
+"""What is stored, and under which names: the PynamoDB declarations every read and write is built from.
+
+Nothing here talks to DynamoDB; `dynamodb` does, with the expressions and values these models serialise.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from pynamodb.attributes import (
+    Attribute,
+    BinarySetAttribute,
+    BooleanAttribute,
+    NumberAttribute,
+    UnicodeAttribute,
+    UnicodeSetAttribute,
+)
+from pynamodb.expressions.condition import Condition
+from pynamodb.models import Model
+
+from . import keys
+from .days import StoredDay
+from .metrics import COUNTERS
+
+Raw = Mapping[str, Mapping[str, Any]]
+"""An item as botocore gives and takes it: {"events": {"N": "3"}}."""
+
+
+class NumberFamily:
+    """Numbers under one prefix, one attribute per member: `revenue#EUR`, `revenue#USD`.
+
+    Top-level, because ADD to a map's member fails until somebody has made the map. The member is escaped, because
+    PynamoDB takes `.` and `[` in a name for a path into the item.
+    """
+
+    _UNSAFE = re.compile(r"[%.\[\]\x00-\x1f]")
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix + "#"
+
+    def __getitem__(self, member: str) -> NumberAttribute:
+        escaped = self._UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", member)
+        return NumberAttribute(attr_name=self.prefix + escaped)
+
+    def member(self, attribute_name: str) -> str | None:
+        """The member an attribute stands for; None when it belongs to another family."""
+        return unquote(attribute_name[len(self.prefix) :]) if attribute_name.startswith(self.prefix) else None
+
+
+class Item(Model):
+    """What every item has."""
+
+    pk = UnicodeAttribute(hash_key=True, attr_name="PK")
+    sk = UnicodeAttribute(range_key=True, attr_name="SK")
+    # Epoch seconds; DynamoDB deletes the item some time after it (TTL).
+    expires_at = NumberAttribute(null=True, attr_name="expiresAt")
+
+
+class DayItem(Item):
+    """One user's or anonymous visitor's day.
+
+    Sealed by a merge it holds `mergedInto` and the revision that was moved (none if there was nothing to move), and
+    nothing else.
+    """
+
+    events = NumberAttribute(null=True)
+    page_views = NumberAttribute(null=True, attr_name="pageViews")
+    searches = NumberAttribute(null=True)
+    list_views = NumberAttribute(null=True, attr_name="listViews")
+    product_views = NumberAttribute(null=True, attr_name="productViews")
+    promotion_clicks = NumberAttribute(null=True, attr_name="promotionClicks")
+    cart_adds = NumberAttribute(null=True, attr_name="cartAdds")
+    cart_removes = NumberAttribute(null=True, attr_name="cartRemoves")
+    cart_views = NumberAttribute(null=True, attr_name="cartViews")
+    wishlist_adds = NumberAttribute(null=True, attr_name="wishlistAdds")
+    checkouts = NumberAttribute(null=True)
+    orders = NumberAttribute(null=True)
+    refunded_orders = NumberAttribute(null=True, attr_name="refundedOrders")
+    cancelled_orders = NumberAttribute(null=True, attr_name="cancelledOrders")
+    items_sold = NumberAttribute(null=True, attr_name="itemsSold")
+    engaged_seconds = NumberAttribute(null=True, attr_name="engagedSeconds")
+
+    # Integers of the currency's minor unit, by currency; events by name.
+    revenue = NumberFamily("revenue")
+    refunds = NumberFamily("refunds")
+    by_event = NumberFamily("event")
+
+    # Six-byte hashes of messageIds and of session ids.
+    seen = BinarySetAttribute(legacy_encoding=False)
+    sessions = BinarySetAttribute(legacy_encoding=False)
+    # What bounds the families above.
+    names = UnicodeSetAttribute(null=True)
+    currencies = UnicodeSetAttribute(null=True)
+    # One more with each write.
+    revision = NumberAttribute(null=True)
+
+    merged_into = UnicodeAttribute(null=True, attr_name="mergedInto")
+    # Counts nothing any more: a merge moved more ids here than a day may hold.
+    full = BooleanAttribute(null=True)
+
+
+class AliasItem(Item):
+    """Whose an anonymous id is. The user never changes; `merging` becomes `merged` and stays so."""
+
+    user_id = UnicodeAttribute(attr_name="userId")
+    status = UnicodeAttribute()
+    # ISO 8601, UTC; part of the key of the PENDING row.
+    started_at = UnicodeAttribute(attr_name="startedAt")
+    # Days that moved; set when merged.
+    days = NumberAttribute(null=True)
+
+
+class WayBackItem(Item):
+    """By its key alone: this user has this anonymous id."""
+
+
+class PendingItem(Item):
+    """A merge begun and not ended; the id is in the key."""
+
+    kind = UnicodeAttribute()
+
+
+class SettingsItem(Item):
+    """What a table must keep for as long as it has data."""
+
+    timezone = UnicodeAttribute()
+
+
+def attribute(model: type[Item], python_name: str) -> Attribute[Any]:
+    """The declared attribute behind a Python name."""
+    return model.get_attributes()[python_name]
+
+
+COUNTER_ATTRIBUTES: dict[str, Attribute[Any]] = {name: attribute(DayItem, name) for name in COUNTERS}
+_COUNTER_OF_ATTRIBUTE = {attr.attr_name: name for name, attr in COUNTER_ATTRIBUTES.items()}
+_FAMILIES = (
+    (DayItem.revenue, "revenue_minor"),
+    (DayItem.refunds, "refunds_minor"),
+    (DayItem.by_event, "by_event"),
+)
+
+
+def stored_day(raw: Raw) -> StoredDay:
+    """Read a day item.
+
+    By hand rather than by `from_raw_data`: the families have no fixed names, and a range query reads hundreds of
+    attributes, which PynamoDB's descriptors make three times as slow.
+    """
+    day = StoredDay(keys.day_of(raw[DayItem.sk.attr_name]["S"]))
+    counters = day.metrics.counters
+    for name, typed in raw.items():
+        if counter := _COUNTER_OF_ATTRIBUTE.get(name):
+            counters[counter] = int(typed["N"])
+        elif "#" in name:
+            for family, sums in _FAMILIES:
+                if (member := family.member(name)) is not None:
+                    getattr(day.metrics, sums)[member] = int(typed["N"])
+    day.seen = _value(raw, DayItem.seen, set())
+    day.metrics.sessions = _value(raw, DayItem.sessions, set())
+    day.names = _value(raw, DayItem.names, set())
+    day.currencies = _value(raw, DayItem.currencies, set())
+    day.revision = _value(raw, DayItem.revision, None)
+    day.merged_into = _value(raw, DayItem.merged_into, None)
+    day.full = _value(raw, DayItem.full, False)
+    return day
+
+
+def _value(raw: Raw, attr: Attribute[Any], default: Any) -> Any:
+    typed = raw.get(attr.attr_name)
+    return default if typed is None else attr.deserialize(attr.get_value(dict(typed)))
+
+
+class AllOf(Condition):
+    """Conditions joined by AND without nesting: 90 ids joined in pairs would be 90 parentheses deep."""
+
+    def __init__(self, *conditions: Condition) -> None:
+        super().__init__("AND", *conditions)
+        self.format_string = " {operator} ".join(f"{{{position}}}" for position in range(len(conditions)))

@@ -1,0 +1,281 @@
+"""The description of the API: what each route takes and answers, for /openapi.json and /docs.
+
+The models of events describe and do not validate: `events` reads what real clients send, one event at a time.
+"""
+
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import models_json_schema
+
+from . import problems, replies, wire
+from .money import AMOUNT_MAX
+
+_DESCRIPTION = """
+Per-user e-commerce analytics. Post events as the Segment HTTP Tracking API takes them; read what a user did between
+two days. Every event counts once, however often it is sent; every reply that touched DynamoDB says what it consumed
+in `Footfall-Capacity`.
+"""
+
+Id = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=128,
+        description="No control characters, no /. Placeholders such as null, undefined, 0 or guest are refused.",
+    ),
+]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+
+
+class Context(_Wire):
+    """What is known of the circumstances."""
+
+    session_id: str | None = Field(None, description="Feeds `sessions`.")
+    user_agent: str | None = Field(None, description="A crawler's is rejected as `bot`.")
+    user_token: str | None = Field(
+        None, description="Hex HMAC-SHA256(FOOTFALL_IDENTITY_SECRET, userId), where that secret is set."
+    )
+
+
+class Product(_Wire):
+    """A line of an order."""
+
+    quantity: float | None = Field(None, ge=0, description="1 when absent; feeds `itemsSold`.")
+
+
+class Properties(_Wire):
+    """Properties of an event; those that feed metrics are named here, all others are accepted."""
+
+    revenue: float | str | None = Field(
+        None,
+        ge=0,
+        le=float(AMOUNT_MAX),
+        description="Else `total`, else `value`. A number or a numeric string.",
+    )
+    total: float | str | None = None
+    value: float | str | None = None
+    currency: str | None = Field(
+        None, description="ISO 4217; the deployment's own when absent.", examples=["EUR"]
+    )
+    products: list[Product] | None = Field(None, description="Or `items`, as Google Analytics 4 names them.")
+    engaged_seconds: float | None = Field(None, ge=0, le=86_400, description="Of a Page Left event.")
+
+
+class _Event(_Wire):
+    message_id: str | None = Field(
+        None,
+        description="Made by the client, once per event; what makes a retry count once. Else a hash of the event.",
+    )
+    anonymous_id: Id | None = Field(None, description="The server adds `anon_` in front unless it is there.")
+    user_id: Id | None = Field(None, description="The shop's own id; may not begin with `anon_`.")
+    timestamp: str | None = Field(
+        None,
+        description="ISO 8601, UTC without an offset; decides the day. 7 days back to 24 hours ahead unless configured "
+        "otherwise. The time of receipt when absent.",
+        examples=["2026-11-22T09:30:00Z"],
+    )
+    context: Context | None = None
+
+
+class TrackEvent(_Event):
+    """Something a visitor did. An event with both ids also says that they are one person."""
+
+    type: Literal["track"]
+    event: str = Field(
+        min_length=1,
+        max_length=128,
+        description="A name of Segment's e-commerce spec or of Google Analytics 4 feeds its metric; any other is "
+        "counted under `byEvent`.",
+        examples=["Product Viewed", "Order Completed", "purchase"],
+    )
+    properties: Properties | None = None
+
+
+class PageEvent(_Event):
+    """A page view."""
+
+    type: Literal["page"]
+
+
+class ScreenEvent(_Event):
+    """A page view of an app."""
+
+    type: Literal["screen"]
+
+
+class IdentifyEvent(_Event):
+    """Says who an anonymous visitor is, and merges."""
+
+    type: Literal["identify"]
+
+
+class AliasEvent(_Event):
+    """Says the same of a previous id, which is taken as an anonymous one."""
+
+    type: Literal["alias"]
+    previous_id: Id
+    user_id: Id
+
+
+class GroupEvent(_Event):
+    """Accepted, not counted."""
+
+    type: Literal["group"]
+
+
+AnyEvent = Annotated[
+    TrackEvent | PageEvent | ScreenEvent | IdentifyEvent | AliasEvent | GroupEvent,
+    Field(discriminator="type"),
+]
+
+
+class BatchRequest(_Wire):
+    """Events of any users and days."""
+
+    batch: list[AnyEvent] = Field(max_length=wire.BATCH_EVENTS_MAX)
+    context: Context | None = Field(None, description="The default for each event's context.")
+    sent_at: str | None = Field(
+        None, description="Accepted and ignored: it differs from one attempt to the next."
+    )
+    write_key: str | None = Field(
+        None, description="In place of the Authorization header: no CORS preflight."
+    )
+
+
+class MergeRequest(_Wire):
+    """Whom the user was before."""
+
+    anonymous_id: Id
+
+
+_EVENT_MODELS: dict[str, type[BaseModel]] = {
+    "track": TrackEvent,
+    "page": PageEvent,
+    "screen": ScreenEvent,
+    "identify": IdentifyEvent,
+    "alias": AliasEvent,
+    "group": GroupEvent,
+}
+_REQUESTS: tuple[type[BaseModel], ...] = (BatchRequest, MergeRequest, *_EVENT_MODELS.values())
+_REFERENCE = "#/components/schemas/{model}"
+
+_TEXT = {
+    400: "The body is no JSON, or no gzip where it says so.",
+    401: "No valid key; the same for all causes.",
+    403: "A write key where the secret one is needed.",
+    409: "The anonymous id belongs to another user, who keeps it.",
+    413: "Over 500 KB, inflated, or over 2,500 events.",
+    415: "A Content-Encoding other than gzip.",
+    422: "Readable, and not what this route takes.",
+    503: "Not everything could be decided now. Send the same again, after Retry-After seconds.",
+}
+_CAPACITY = {
+    "Footfall-Capacity": {
+        "description": "DynamoDB request units consumed: `wru=1, rru=0.5`; `estimated` where the engine reports none.",
+        "schema": {"type": "string"},
+    }
+}
+_INGEST_PROBLEMS = (400, 401, 413, 415, 422, 503)
+_READ_PROBLEMS = (401, 403, 422, 503)
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}
+
+
+def _route(
+    tag: str,
+    reply: type[BaseModel] | None,
+    statuses: tuple[int, ...],
+    *,
+    security: tuple[str, ...] = (),
+    request: type[BaseModel] | None = None,
+) -> dict[str, Any]:
+    problem = {"application/problem+json": {"schema": _reference(replies.ProblemReply)}}
+    answers: dict[int | str, Any] = {
+        200: {
+            "description": "Done.",
+            "headers": _CAPACITY,
+            "content": {"application/json": {"schema": _reference(reply) if reply else {"type": "object"}}},
+        }
+    }
+    answers |= {status: {"description": _TEXT[status], "content": problem} for status in statuses}
+    extra: dict[str, Any] = {"security": [{scheme: []} for scheme in security]}
+    if request:
+        extra["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": _reference(request)}},
+        }
+    return {"tags": [tag], "responses": answers, "openapi_extra": extra}
+
+
+_ANY_KEY = ("writeKey", "secretKey")
+INGEST_BATCH = _route(
+    "events", replies.IngestReply, _INGEST_PROBLEMS, security=_ANY_KEY, request=BatchRequest
+)
+PROJECT_SETTINGS = _route("events", None, (401,))
+METRICS = _route("users", replies.MetricsReply, _READ_PROBLEMS, security=("secretKey",))
+USER = _route("users", replies.UserReply, _READ_PROBLEMS, security=("secretKey",))
+MERGE = _route(
+    "users",
+    replies.MergeReply,
+    (400, 401, 403, 409, 413, 415, 422, 503),
+    security=("secretKey",),
+    request=MergeRequest,
+)
+HEALTH = _route("service", replies.HealthReply, (401, 403, 503))
+
+
+def ingest_event(kind: str) -> dict[str, Any]:
+    """The route that takes one event of this type."""
+    return _route(
+        "events", replies.IngestReply, _INGEST_PROBLEMS, security=_ANY_KEY, request=_EVENT_MODELS[kind]
+    ) | {"summary": f"Post one {kind} event"}
+
+
+@lru_cache(maxsize=1)
+def document(app: FastAPI) -> bytes:
+    """The OpenAPI document, as JSON."""
+    content = app.openapi()
+    schemas = content.setdefault("components", {}).setdefault("schemas", {})
+    # Posting takes no field that may not be absent; replies always have theirs.
+    requests: list[Any] = [(model, "validation") for model in _REQUESTS]
+    answers: list[Any] = [(model, "serialization") for model in _REPLIES]
+    for models in (requests, answers):
+        schemas |= models_json_schema(models, ref_template=_REFERENCE)[1]["$defs"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for operations in content["paths"].values():
+        for operation in operations.values():
+            answer = operation["responses"].get("422", {})
+            if "application/json" in answer.get("content", {}):
+                # FastAPI's own, which this service never sends; the problem of a bad parameter is the same as others.
+                answer["description"] = _TEXT[422]
+                answer["content"] = {problems.MEDIA_TYPE: {"schema": _reference(replies.ProblemReply)}}
+    content["info"]["description"] = _DESCRIPTION.strip()
+    content["components"]["securitySchemes"] = {
+        "writeKey": {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The write key as user name, no password.",
+        },
+        "secretKey": {"type": "http", "scheme": "bearer", "description": "The secret key."},
+    }
+    return replies.json_body(content)
+
+
+_REPLIES: tuple[type[BaseModel], ...] = (
+    replies.IngestReply,
+    replies.MetricsReply,
+    replies.UserReply,
+    replies.MergeReply,
+    replies.HealthReply,
+    replies.ProblemReply,
+)

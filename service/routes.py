@@ -1,0 +1,267 @@
+"""The API at a glance: one short function a route, read → decide → answer.
+
+`async def` throughout although DynamoDB is called blocking: an execution environment of Lambda serves one request at a
+time, and a `def` route costs it a hop to another thread (twice the CPU of the whole request, measured).
+"""
+
+import re
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from . import __version__, assets, identities, ids, ingest, merge, openapi, replies, store, wire
+from .auth import Caller
+from .events import Event, Rejection
+from .problems import IdentityConflict, InvalidRequest, Unavailable
+from .service import Service
+from .store import Work
+
+RANGE_DAYS_MAX = 366
+RANGE_DAYS_DEFAULT = 30
+
+router = APIRouter()
+
+
+# --- tracking -------------------------------------------------------------------------------------------------------
+
+
+@router.post("/v1/batch", **openapi.INGEST_BATCH)
+@router.post("/v1/b", include_in_schema=False)
+async def post_batch(request: Request) -> Response:
+    """Events of any users and days. Always safe to send again: what was counted is not counted twice."""
+    service = Service.of(request)
+    body = await service.body(request)
+    document = wire.json_object(body, request.headers.get("content-encoding"))
+    return _ingest(request, service, wire.batch(document, len(body)))
+
+
+async def post_event(request: Request) -> Response:
+    """One event as the body. `type` comes from the path when absent."""
+    service = Service.of(request)
+    body = await service.body(request)
+    document = wire.json_object(body, request.headers.get("content-encoding"))
+    type_of_path = wire.TYPE_OF_PATH[request.url.path.rpartition("/")[2]]
+    return _ingest(request, service, wire.single(document, type_of_path, len(body)))
+
+
+for _path, _type in wire.TYPE_OF_PATH.items():
+    router.add_api_route(
+        f"/v1/{_path}",
+        post_event,
+        methods=["POST"],
+        name=f"post_{_path}",
+        include_in_schema=_path == _type,
+        **(openapi.ingest_event(_type) if _path == _type else {}),
+    )
+
+
+def _ingest(request: Request, service: Service, batch: wire.Batch) -> Response:
+    caller = service.caller(request, batch.write_key)
+    now = service.now()
+    outcome = ingest.Outcome()
+    events = _readable(service, caller, batch, now, outcome.rejected)
+    if events:
+        decided = ingest.ingest(Work(service.calls(request), service.settings, now), events)
+        if decided.is_undecided:
+            raise Unavailable
+        outcome = ingest.Outcome(decided.accepted, decided.duplicates, outcome.rejected + decided.rejected)
+    request.scope["footfall.counts"] = {
+        "accepted": outcome.accepted,
+        "duplicates": outcome.duplicates,
+        "rejected": len(outcome.rejected),
+    }
+    return _json(replies.ingest_body(outcome))
+
+
+def _readable(
+    service: Service, caller: Caller, batch: wire.Batch, now: Any, rejected: list[Rejection]
+) -> list[Event]:
+    rules = service.settings.rules(now, is_trusted=caller.is_trusted)
+    events: list[Event] = []
+    for index, raw in enumerate(batch.events):
+        event = rules.read(raw, index, batch.context, may_be_large=batch.may_hold_large_events)
+        if isinstance(event, Rejection):
+            rejected.append(event)
+        else:
+            events.append(event)
+    return events
+
+
+@router.get("/v1/projects/{writeKey}/settings", **openapi.PROJECT_SETTINGS)
+async def get_project_settings(request: Request, writeKey: str) -> Response:  # noqa: N803 - the wire's name
+    """What analytics-next asks at its start: this service is its only destination, and wants no client metrics."""
+    Service.of(request).keys.caller(writeKey)
+    url = request.url
+    destination = {"apiKey": writeKey, "apiHost": f"{url.netloc}/v1", "protocol": url.scheme}
+    return _json(
+        replies.json_body({"integrations": {"Segment.io": destination}, "metrics": {"sampleRate": 0}})
+    )
+
+
+# --- users ----------------------------------------------------------------------------------------------------------
+
+
+@router.get("/v1/users/{userId}/metrics", **openapi.METRICS)
+async def get_metrics(
+    request: Request,
+    userId: str,  # noqa: N803 - the wire's name
+    first: Annotated[
+        str | None, Query(alias="from", description="First day, YYYY-MM-DD; default 29 days before `to`.")
+    ] = None,
+    last: Annotated[str | None, Query(alias="to", description="Last day, inclusive; default today.")] = None,
+    fill: Annotated[str, Query(description="true includes days without events, as zeros.")] = "false",
+) -> Response:
+    """What did this user do between these two days? One DynamoDB Query."""
+    service = Service.of(request)
+    service.require_secret(request)
+    distinct_id = _distinct_id(userId)
+    first_day, last_day = _range(service, first, last)
+    is_filled = _flag(fill)
+    calls = service.calls(request)
+    owner = _owner(service, calls, distinct_id)
+    stored = store.days_between(calls, owner, first_day.isoformat(), last_day.isoformat())
+    head = {
+        **_names(owner, distinct_id),
+        "from": first_day.isoformat(),
+        "to": last_day.isoformat(),
+        "timezone": service.settings.timezone.key,
+    }
+    return _json(replies.metrics_body(head, first_day, last_day, stored, fill=is_filled))
+
+
+@router.get("/v1/users/{userId}", **openapi.USER)
+async def get_user(request: Request, userId: str) -> Response:  # noqa: N803 - the wire's name
+    """A user's anonymous ids, and the first and the last day with events."""
+    service = Service.of(request)
+    service.require_secret(request)
+    distinct_id = _distinct_id(userId)
+    calls = service.calls(request)
+    owner = _owner(service, calls, distinct_id)
+    first_day, last_day = store.outer_days(calls, owner)
+    return _json(
+        replies.json_body(
+            {
+                **_names(owner, distinct_id),
+                "anonymousIds": identities.anonymous_ids_of(calls, owner),
+                "firstDay": first_day,
+                "lastDay": last_day,
+            }
+        )
+    )
+
+
+@router.post("/v1/users/{userId}/merge", **openapi.MERGE)
+async def post_merge(request: Request, userId: str) -> Response:  # noqa: N803 - the wire's name
+    """Make an anonymous visitor this user: the same merge as identify, for the shop's own backend."""
+    service = Service.of(request)
+    service.require_secret(request)
+    document = wire.json_object(await service.body(request), request.headers.get("content-encoding"))
+    try:
+        user_id, anonymous_id = ids.user_id(userId), ids.anonymous_id(document.get("anonymousId"))
+    except ids.InvalidIdError as error:
+        raise InvalidRequest(f"{error}.".capitalize(), code="invalid_id") from None
+    if user_id is None or anonymous_id is None:
+        raise InvalidRequest("The body names an anonymousId.", code="invalid_id")
+    work = Work(service.calls(request), service.settings, service.now())
+    alias = merge.join(work, anonymous_id, user_id, identities.alias_of(work.calls, anonymous_id))
+    if alias.user_id != user_id:
+        raise IdentityConflict
+    return _json(
+        replies.json_body(
+            {"userId": user_id, "anonymousId": anonymous_id, "status": alias.status, "days": alias.days}
+        )
+    )
+
+
+def _owner(service: Service, calls: Any, distinct_id: str) -> str:
+    """Whose days to read: a merged anonymous id's user. A merge under way is finished first."""
+    if not ids.is_anonymous(distinct_id):
+        return distinct_id
+    alias = identities.alias_of(calls, distinct_id, is_consistent=True)
+    if alias is None:
+        return distinct_id
+    return merge.finished(Work(calls, service.settings, service.now()), distinct_id, alias).user_id
+
+
+def _names(owner: str, distinct_id: str) -> dict[str, str]:
+    return {"userId": owner} if owner == distinct_id else {"userId": owner, "requestedId": distinct_id}
+
+
+def _distinct_id(text: str) -> str:
+    try:
+        distinct_id = ids.distinct_id(text)
+    except ids.InvalidIdError as error:
+        raise InvalidRequest(f"{error}.".capitalize(), code="invalid_id") from None
+    if distinct_id is None:
+        raise InvalidRequest("The path names a user.", code="invalid_id")
+    return distinct_id
+
+
+def _range(service: Service, first: str | None, last: str | None) -> tuple[date, date]:
+    today = service.now().astimezone(service.settings.timezone).date()
+    last_day = _day("to", last) if last is not None else today
+    if first is not None:
+        first_day = _day("from", first)
+    elif last_day.toordinal() >= RANGE_DAYS_DEFAULT:
+        first_day = last_day - timedelta(days=RANGE_DAYS_DEFAULT - 1)
+    else:
+        first_day = date.min
+    if first_day > last_day:
+        raise InvalidRequest("from is not after to.", code="invalid_range")
+    if (last_day - first_day).days >= RANGE_DAYS_MAX:
+        raise InvalidRequest(f"A range has at most {RANGE_DAYS_MAX} days.", code="invalid_range")
+    return first_day, last_day
+
+
+def _day(name: str, text: str) -> date:
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            pass
+    raise InvalidRequest(f"{name} is a day, YYYY-MM-DD.", code="invalid_range")
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false", "1", "0"):
+        raise InvalidRequest("fill is true or false.")
+    return text in ("true", "1")
+
+
+# --- the service itself ---------------------------------------------------------------------------------------------
+
+
+@router.get("/health", **openapi.HEALTH)
+async def get_health(
+    request: Request,
+    deep: Annotated[str, Query(description="1 reads the table too, and needs the secret key.")] = "0",
+) -> Response:
+    """Whether the service answers. Touches no database unless asked to."""
+    if deep == "1":
+        service = Service.of(request)
+        service.require_secret(request)
+        store.ping(service.calls(request))
+    return _json(replies.json_body({"status": "ok", "version": __version__}))
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def get_openapi(request: Request) -> Response:
+    """The description of this API."""
+    return _json(openapi.document(request.app))
+
+
+@router.get("/docs", include_in_schema=False)
+async def get_docs() -> Response:
+    """The description as a page, from this service alone."""
+    return assets.page("index.html", None)
+
+
+@router.get("/docs/{asset}", include_in_schema=False)
+async def get_docs_asset(request: Request, asset: str) -> Response:
+    """A script or style of that page."""
+    return assets.page(asset, request.headers.get("accept-encoding"))
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")

@@ -1,0 +1,96 @@
+"""What a request needs of its deployment: settings, keys, the table, the clock and its deadline."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import Request
+
+from . import logs, store, wire
+from .auth import Caller, Keys
+from .dynamodb import Calls, Table
+from .problems import Unavailable
+from .settings import Settings
+
+# What is left of the function's time for the last calls under way and the reply.
+MARGIN_SECONDS = 3
+# Where no function has a deadline: the time the template gives it.
+REQUEST_SECONDS = 20
+# What API Gateway lets through. A larger body is cut off, a smaller one is read to its end and answered.
+BODY_BYTES_READ_MAX = 10 * 1024 * 1024
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Service:
+    """One deployment."""
+
+    settings: Settings
+    table: Table
+    keys: Keys
+    now: Callable[[], datetime] = utc_now
+    is_timezone_checked: bool = False
+
+    @staticmethod
+    def of(request: Request) -> "Service":
+        """The deployment a request came to."""
+        service: Service = request.app.state.service
+        return service
+
+    def calls(self, request: Request) -> Calls:
+        """The database calls of this request, whose price its reply will name."""
+        calls = self.table.calls(_deadline(request))
+        request.scope["footfall.capacity"] = calls.capacity
+        if not self.is_timezone_checked:
+            self.check_timezone(calls)
+        return calls
+
+    def check_timezone(self, calls: Calls) -> None:
+        """Refuse to mix days of two zones in one table. Raises Unavailable, so that clients keep their events."""
+        remembered = store.remembered_timezone(calls, self.settings.timezone.key)
+        if remembered != self.settings.timezone.key:
+            logs.line(
+                "ERROR",
+                f"the table's days are in {remembered}: set FOOTFALL_TIMEZONE to it, or use another table",
+            )
+            raise Unavailable(
+                "FOOTFALL_TIMEZONE is not the time zone this table's days are in.", code="misconfigured"
+            )
+        self.is_timezone_checked = True
+
+    def caller(self, request: Request, key_of_body: str | None) -> Caller:
+        """Who posts events: by the header, or where there is none by the body. Raises Unauthorized."""
+        key = wire.key_of_authorization(request.headers.get("authorization"))
+        return self.keys.caller(key_of_body if key is None else key)
+
+    def require_secret(self, request: Request) -> None:
+        """Raises Unauthorized or Forbidden."""
+        self.keys.require_secret(wire.key_of_authorization(request.headers.get("authorization")))
+
+    async def body(self, request: Request) -> bytes:
+        """The body as sent, up to the cap. Raises TooLarge, after reading on so that the client sees the answer;
+        Unauthorized at once for a header with an unknown key."""
+        if "authorization" in request.headers:
+            self.caller(request, None)
+        parts: list[bytes] = []
+        size_bytes = 0
+        async for part in request.stream():
+            size_bytes += len(part)
+            if size_bytes > BODY_BYTES_READ_MAX:
+                break
+            if size_bytes <= wire.BODY_BYTES_MAX:
+                parts.append(part)
+        if size_bytes > wire.BODY_BYTES_MAX:
+            raise wire.too_large()
+        return b"".join(parts)
+
+
+def _deadline(request: Request) -> float:
+    context = request.scope.get("aws.context")
+    seconds = context.get_remaining_time_in_millis() / 1000 if context else REQUEST_SECONDS
+    return time.monotonic() + seconds - MARGIN_SECONDS

@@ -1,0 +1,155 @@
+"""The tracking API as it arrives: bytes, inflated and parsed within bounds, then a list of events as sent.
+
+Pure: no I/O, no clock. Limits: Segment HTTP Tracking API (500 KB and 2,500 events a batch).
+"""
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, DecimalException
+from typing import Any
+
+from .events import EVENT_BYTES_MAX
+from .problems import InvalidJson, InvalidRequest, TooLarge, UnsupportedEncoding
+
+BODY_BYTES_MAX = 500 * 1024
+BATCH_EVENTS_MAX = 2_500
+
+# The type of an event posted to a path of its own, which the short path shares.
+TYPE_OF_PATH = {
+    "track": "track",
+    "t": "track",
+    "page": "page",
+    "p": "page",
+    "screen": "screen",
+    "s": "screen",
+    "identify": "identify",
+    "i": "identify",
+    "alias": "alias",
+    "a": "alias",
+    "group": "group",
+    "g": "group",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a tracking request holds. `may_hold_large_events` when the body is larger than one event may be."""
+
+    events: list[object]
+    context: Mapping[str, Any]
+    write_key: str | None
+    may_hold_large_events: bool
+
+
+def too_large() -> TooLarge:
+    """The problem of a body over the cap."""
+    return TooLarge(f"A body has at most {BODY_BYTES_MAX} bytes, inflated. Send smaller batches.")
+
+
+def inflated(body: bytes, encoding: str | None) -> bytes:
+    """Undo Content-Encoding: gzip, up to the cap and no further. Raises TooLarge, InvalidJson, UnsupportedEncoding."""
+    if len(body) > BODY_BYTES_MAX:
+        raise too_large()
+    encoding = (encoding or "identity").strip().lower()
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "x-gzip"):
+        raise UnsupportedEncoding
+    inflater = zlib.decompressobj(wbits=31)  # a gzip header and trailer
+    try:
+        text = inflater.decompress(body, BODY_BYTES_MAX + 1)
+    except zlib.error:
+        raise InvalidJson("The body is no valid gzip.") from None
+    if len(text) > BODY_BYTES_MAX:
+        raise too_large()
+    if not inflater.eof:
+        raise InvalidJson("The gzip body ends too early.")
+    return text
+
+
+def parsed(body: bytes) -> object:
+    """JSON, whatever the Content-Type says; numbers with a fraction are read as decimals. Raises InvalidJson."""
+    try:
+        return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+    except (ValueError, DecimalException):
+        pass
+    except RecursionError:
+        raise InvalidJson("The body is nested too deeply.") from None
+    # Python refuses integers of over 4,300 digits and Decimal exponents of over 18. They are JSON all the same, and
+    # spoil no more than the event they are in.
+    try:
+        return json.loads(body, parse_float=_number, parse_int=_number, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise InvalidJson("The body is nested too deeply.") from None
+    except ValueError:
+        raise InvalidJson("The body is no valid JSON.") from None
+
+
+def json_object(body: bytes, encoding: str | None) -> dict[str, Any]:
+    """A body that is one object. Raises also InvalidRequest."""
+    document = parsed(inflated(body, encoding))
+    if not isinstance(document, dict):
+        raise InvalidRequest("The body is a JSON object.")
+    return document
+
+
+def batch(document: Mapping[str, Any], size_bytes: int) -> Batch:
+    """The body of /v1/batch. Raises InvalidRequest and TooLarge."""
+    events = document.get("batch")
+    if not isinstance(events, list):
+        raise InvalidRequest("batch is a list of events.")
+    if len(events) > BATCH_EVENTS_MAX:
+        raise TooLarge(f"A batch has at most {BATCH_EVENTS_MAX} events.", code="batch_too_large")
+    key = _text(document.get("writeKey"))
+    if key is None and events and isinstance(events[0], dict):
+        # Clients that batch on their own send the key with each event alone.
+        key = _text(events[0].get("writeKey"))
+    context = document.get("context")
+    return Batch(events, context if isinstance(context, dict) else {}, key, size_bytes > EVENT_BYTES_MAX)
+
+
+def single(document: dict[str, Any], type_of_path: str, size_bytes: int) -> Batch:
+    """The body of a path that takes one event."""
+    if document.get("type") is None:
+        document = {**document, "type": type_of_path}
+    return Batch([document], {}, _text(document.get("writeKey")), size_bytes > EVENT_BYTES_MAX)
+
+
+def key_of_authorization(header: str | None) -> str | None:
+    """The key of `Basic <base64 of key:>` or `Bearer <key>`; None without the header, "" when it is neither.
+
+    Some senders leave out Basic's colon.
+    """
+    if header is None:
+        return None
+    scheme, _, value = header.strip().partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[0]
+        except (binascii.Error, ValueError):
+            return ""
+    return ""
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(text: str) -> object:
+    if len(text) <= 400:
+        try:
+            number = Decimal(text)
+        except DecimalException:
+            return text
+        return int(text) if text.lstrip("-").isdigit() else number
+    return text
+
+
+def _refuse_constant(_: str) -> None:
+    raise ValueError("NaN and Infinity are no JSON")
