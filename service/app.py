@@ -7,11 +7,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from mangum import Mangum
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import __version__, logs, problems
+from . import __version__, logs, openapi, problems
 from .auth import Keys
 from .capacity import Capacity
 from .dynamodb import Table
@@ -27,13 +26,19 @@ _SECURITY_HEADERS = (
     (b"strict-transport-security", b"max-age=31536000"),
     (b"cache-control", b"no-store"),
 )
-# Mangum's own list lacks problem+json, and what it does not list leaves in base64.
-_TEXT_MIME_TYPES = ["text/", "application/json", "application/javascript", problems.MEDIA_TYPE]
 
 
 def create_app(settings: Settings, table: Table, now: Callable[[], datetime] = utc_now) -> FastAPI:
     """The service for these settings and this table. Reads no environment and makes no call."""
-    app = FastAPI(title="Footfall", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Footfall",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
+    )
     app.state.service = Service(settings, table, Keys.of(settings), now)
     app.include_router(router)
     app.add_exception_handler(Problem, _problem)
@@ -41,12 +46,6 @@ def create_app(settings: Settings, table: Table, now: Callable[[], datetime] = u
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_middleware(Envelope)
     return app
-
-
-def as_lambda(app: FastAPI) -> Mangum:
-    """The application behind API Gateway's HTTP API, payload 2.0."""
-    # Lifespan "auto" would run start and stop around every single invocation.
-    return Mangum(app, lifespan="off", text_mime_types=_TEXT_MIME_TYPES)
 
 
 class Envelope:

@@ -7,8 +7,9 @@ import os
 import time
 
 from . import logs
-from .app import as_lambda, create_app
+from .app import create_app
 from .dynamodb import Table, connect
+from .gateway import as_lambda
 from .problems import Unavailable
 from .service import Service
 from .settings import load_settings

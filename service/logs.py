@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 
 
 def line(level: str, message: str, **fields: object) -> None:
-    """Write one line. Fields are numbers, route templates and fixed words."""
+    """Write one line. Fields are numbers, route templates and fixed words.
+
+    Lambda files a line by its `timestamp` and `level`; one without is INFO to it, whatever it says.
+    """
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     text = json.dumps(
-        {"time": moment, "level": level, "message": message, **fields}, ensure_ascii=True, default=str
+        {"timestamp": moment, "level": level, "message": message, **fields}, ensure_ascii=True, default=str
     )
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

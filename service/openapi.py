@@ -3,10 +3,12 @@
 The models of events describe and do not validate: `events` reads what real clients send, one event at a time.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
@@ -164,6 +166,30 @@ _EVENT_MODELS: dict[str, type[BaseModel]] = {
     "group": GroupEvent,
 }
 _REQUESTS: tuple[type[BaseModel], ...] = (BatchRequest, MergeRequest, *_EVENT_MODELS.values())
+_ANONYMOUS = {"anonymousId": "4f1c9a52-6d0e-4c7c-9f0e-2b8f5d1c7a33"}
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "track": {
+        "type": "track",
+        "event": "Order Completed",
+        "messageId": "order-1001",
+        "userId": "u-42",
+        "properties": {
+            "revenue": 59.9,
+            "currency": "EUR",
+            "products": [{"productId": "sku-9", "quantity": 2}],
+        },
+    },
+    "page": {"type": "page", "messageId": "page-1", **_ANONYMOUS, "context": {"sessionId": "s-1"}},
+    "screen": {"type": "screen", "messageId": "screen-1", "userId": "u-42"},
+    "identify": {"type": "identify", "messageId": "identify-1", "userId": "u-42", **_ANONYMOUS},
+    "alias": {
+        "type": "alias",
+        "messageId": "alias-1",
+        "userId": "u-42",
+        "previousId": _ANONYMOUS["anonymousId"],
+    },
+    "group": {"type": "group", "messageId": "group-1", "userId": "u-42"},
+}
 _REFERENCE = "#/components/schemas/{model}"
 
 _TEXT = {
@@ -197,6 +223,7 @@ def _route(
     *,
     security: tuple[str, ...] = (),
     request: type[BaseModel] | None = None,
+    example: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": _reference(replies.ProblemReply)}}
     answers: dict[int | str, Any] = {
@@ -211,14 +238,19 @@ def _route(
     if request:
         extra["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": _reference(request)}},
+            "content": {"application/json": {"schema": _reference(request), "example": example}},
         }
     return {"tags": [tag], "responses": answers, "openapi_extra": extra}
 
 
 _ANY_KEY = ("writeKey", "secretKey")
 INGEST_BATCH = _route(
-    "events", replies.IngestReply, _INGEST_PROBLEMS, security=_ANY_KEY, request=BatchRequest
+    "events",
+    replies.IngestReply,
+    _INGEST_PROBLEMS,
+    security=_ANY_KEY,
+    request=BatchRequest,
+    example={"batch": [_EXAMPLES["page"], _EXAMPLES["track"], _EXAMPLES["identify"]]},
 )
 PROJECT_SETTINGS = _route("events", None, (401,))
 METRICS = _route("users", replies.MetricsReply, _READ_PROBLEMS, security=("secretKey",))
@@ -229,6 +261,7 @@ MERGE = _route(
     (400, 401, 403, 409, 413, 415, 422, 503),
     security=("secretKey",),
     request=MergeRequest,
+    example=_ANONYMOUS,
 )
 HEALTH = _route("service", replies.HealthReply, (401, 403, 503))
 
@@ -236,8 +269,18 @@ HEALTH = _route("service", replies.HealthReply, (401, 403, 503))
 def ingest_event(kind: str) -> dict[str, Any]:
     """The route that takes one event of this type."""
     return _route(
-        "events", replies.IngestReply, _INGEST_PROBLEMS, security=_ANY_KEY, request=_EVENT_MODELS[kind]
+        "events",
+        replies.IngestReply,
+        _INGEST_PROBLEMS,
+        security=_ANY_KEY,
+        request=_EVENT_MODELS[kind],
+        example=_EXAMPLES[kind],
     ) | {"summary": f"Post one {kind} event"}
+
+
+def operation_id(route: APIRoute) -> str:
+    """camelCase, as generated clients name their functions: postBatch, getMetrics."""
+    return to_camel(route.name)
 
 
 @lru_cache(maxsize=1)
