@@ -79,7 +79,7 @@ def with_cors(app: FastAPI, settings: Settings) -> ASGIApp:
     return CORSMiddleware(
         app,
         allow_origins=settings.allowed_origins,
-        allow_methods=("GET", "POST", "DELETE", "OPTIONS"),
+        allow_methods=("GET", "POST", "OPTIONS"),
         allow_headers=CORS_ALLOW_HEADERS,
         expose_headers=CORS_EXPOSE_HEADERS,
         max_age=CORS_MAX_AGE_SECONDS,

@@ -217,6 +217,7 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _route(
+    summary: str,
     tag: str,
     reply: type[BaseModel] | None,
     statuses: tuple[int, ...],
@@ -240,11 +241,12 @@ def _route(
             "required": True,
             "content": {"application/json": {"schema": _reference(request), "example": example}},
         }
-    return {"tags": [tag], "responses": answers, "openapi_extra": extra}
+    return {"summary": summary, "tags": [tag], "responses": answers, "openapi_extra": extra}
 
 
 _ANY_KEY = ("writeKey", "secretKey")
 INGEST_BATCH = _route(
+    "Post events",
     "events",
     replies.IngestReply,
     _INGEST_PROBLEMS,
@@ -252,10 +254,13 @@ INGEST_BATCH = _route(
     request=BatchRequest,
     example={"batch": [_EXAMPLES["page"], _EXAMPLES["track"], _EXAMPLES["identify"]]},
 )
-PROJECT_SETTINGS = _route("events", None, (401,))
-METRICS = _route("users", replies.MetricsReply, _READ_PROBLEMS, security=("secretKey",))
-USER = _route("users", replies.UserReply, _READ_PROBLEMS, security=("secretKey",))
+PROJECT_SETTINGS = _route("Settings for analytics-next", "events", None, (401,))
+METRICS = _route(
+    "What a user did between two days", "users", replies.MetricsReply, _READ_PROBLEMS, security=("secretKey",)
+)
+USER = _route("What is known of a user", "users", replies.UserReply, _READ_PROBLEMS, security=("secretKey",))
 MERGE = _route(
+    "Make an anonymous visitor a user",
     "users",
     replies.MergeReply,
     (400, 401, 403, 409, 413, 415, 422, 503),
@@ -263,19 +268,20 @@ MERGE = _route(
     request=MergeRequest,
     example=_ANONYMOUS,
 )
-HEALTH = _route("service", replies.HealthReply, (401, 403, 503))
+HEALTH = _route("Whether the service answers", "service", replies.HealthReply, (401, 403, 503))
 
 
 def ingest_event(kind: str) -> dict[str, Any]:
     """The route that takes one event of this type."""
     return _route(
+        f"Post one {kind} event",
         "events",
         replies.IngestReply,
         _INGEST_PROBLEMS,
         security=_ANY_KEY,
         request=_EVENT_MODELS[kind],
         example=_EXAMPLES[kind],
-    ) | {"summary": f"Post one {kind} event"}
+    )
 
 
 def operation_id(route: APIRoute) -> str:

@@ -90,53 +90,78 @@ def _count_chunk(work: Work, result: Counted, day: str, chunk: list[Event]) -> N
 def count_beside(work: Work, owner: str, day: str, events: Sequence[Event], other_owner: str) -> Counted:
     """Count events for `owner` whose first copy may be, or may yet arrive, on `other_owner`'s day.
 
-    That day's `seen` takes the id in the same transaction, without counting it: a first try still on its way there is
-    a duplicate from then on. (Reading that day first and writing then counts twice when the first try lands between.)
+    That day's `seen` takes the ids in the same transaction, without counting them: a first try still on its way there
+    is a duplicate from then on. (Reading that day first and writing then counts twice when the first try lands between:
+    docs/design/0003-first-copy-elsewhere.md.)
     """
     result = Counted(owner)
-    for event in _first_of_each(events, result.admission):
-        _count_one_beside(work, result, day, event, other_owner)
+    waiting = _first_of_each(events, result.admission)
+    for start in range(0, len(waiting), days.IDS_PER_WRITE_MAX):
+        _count_chunk_beside(work, result, day, waiting[start : start + days.IDS_PER_WRITE_MAX], other_owner)
     return result
+
+
+def _count_chunk_beside(work: Work, result: Counted, day: str, chunk: list[Event], other_owner: str) -> None:
+    """All at once when all are new and fit; else by halves, down to one."""
+    if len(chunk) == 1:
+        _count_one_beside(work, result, day, chunk[0], other_owner)
+        return
+    new_day = StoredDay(day)
+    if not days.admit(chunk, new_day, work.settings.max_events_per_user_day).rejections:
+        try:
+            _transact_beside(work, result.owner, new_day, chunk, other_owner)
+        except TransactionFailedError:
+            pass
+        else:
+            result.admission.admitted += chunk
+            return
+    middle = len(chunk) // 2
+    for half in (chunk[:middle], chunk[middle:]):
+        _count_chunk_beside(work, result, day, half, other_owner)
 
 
 def _count_one_beside(work: Work, result: Counted, day: str, event: Event, other_owner: str) -> None:
     events_max = work.settings.max_events_per_user_day
     own, other = StoredDay(day), StoredDay(day)
     for _ in range(ROUNDS_MAX):
+        if event.message_hash in other.seen:
+            result.admission.duplicates.append(event)
+            return
         if other.full or len(other.seen) >= events_max:
-            # The other day counts nothing any more, so the first copy can only be there already, or nowhere.
-            if event.message_hash in other.seen:
-                result.admission.duplicates.append(event)
-            else:
-                _count_chunk(work, result, day, [event])
+            # The other day counts nothing any more, so no first copy can arrive there.
+            _count_chunk(work, result, day, [event])
             return
         decided = days.admit([event], own, events_max)
-        if event.message_hash in other.seen or not decided.admitted:
-            result.admission.duplicates += decided.duplicates or ([] if decided.rejections else [event])
-            result.admission.rejections += decided.rejections
-            return
-        write = days.addition([event], own)
-        fence = Addition(Metrics(), {event.message_hash}, set(), set())
-        try:
-            work.calls.transact(
-                work.calls.update_action(
-                    keys.day_key(other_owner, day),
-                    actions(work.settings, day, fence),
-                    _may_count(fence, events_max),
-                ),
-                work.calls.update_action(
-                    keys.day_key(result.owner, day),
-                    actions(work.settings, day, write),
-                    _may_count(write, events_max),
-                ),
-            )
-        except TransactionFailedError as failed:
-            other = read_again(failed.items[0], other)
-            own = read_again(failed.items[1], own)
-            continue
-        result.admission.admitted.append(event)
+        if decided.admitted:
+            try:
+                _transact_beside(work, result.owner, own, [event], other_owner)
+            except TransactionFailedError as failed:
+                other = read_again(failed.items[0], other)
+                own = read_again(failed.items[1], own)
+                continue
+        result.admission.admitted += decided.admitted
+        result.admission.duplicates += decided.duplicates
+        result.admission.rejections += decided.rejections
         return
     raise Unavailable
+
+
+def _transact_beside(
+    work: Work, owner: str, own: StoredDay, events: Sequence[Event], other_owner: str
+) -> None:
+    """Raises TransactionFailedError about the other day and the own, in this order."""
+    write = days.addition(events, own)
+    fence = Addition(Metrics(), write.seen, set(), set())
+    work.calls.transact(
+        *(
+            work.calls.update_action(
+                keys.day_key(whose, own.day),
+                actions(work.settings, own.day, added),
+                _may_count(added, work.settings.max_events_per_user_day),
+            )
+            for whose, added in ((other_owner, fence), (owner, write))
+        )
+    )
 
 
 def days_between(calls: Calls, distinct_id: str, first_day: str, last_day: str) -> list[StoredDay]:
