@@ -25,8 +25,13 @@ class Capacity:
 
     def header(self) -> str:
         """The value of Footfall-Capacity: an RFC 8941 dictionary, `wru=1, rru=0.5`."""
-        text = f"wru={self.write_units:g}, rru={self.read_units:g}"
-        return text + ", estimated" if self.is_estimated else text
+        text = f"wru={_text(self.write_units)}, rru={_text(self.read_units)}"
+        return text + ", estimated=1" if self.is_estimated else text
+
+
+def _text(units: float) -> str:
+    """Units come in halves."""
+    return f"{units:.1f}".removesuffix(".0")
 
 
 def write_units(*sizes_bytes: int) -> int:

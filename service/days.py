@@ -47,6 +47,16 @@ class Admission:
     rejections: list[Rejection] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch. `accepted + duplicates + len(rejected)` is its size when nothing is undecided."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+    is_undecided: bool = False
+
+
 def admit(events: Iterable[Event], stored: StoredDay, events_max: int) -> Admission:
     """Decide each event against the day as stored. Duplicates are decided before room.
 

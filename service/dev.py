@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import socket
 import time
 from collections.abc import MutableMapping
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 
 from . import __version__
 from .app import create_app
-from .dynamodb import Table, connect, create_table
+from .dynamodb import NotDynamoDBError, Table, connect, create_table
 from .problems import Unavailable
 from .service import Service
 from .settings import Settings, SettingsError, load_settings
@@ -124,7 +125,7 @@ def _client(environ: MutableMapping[str, str]) -> Any:
 def _create(client: Any, settings: Settings, environ: MutableMapping[str, str]) -> bool:
     try:
         return create_table(client, settings.table)
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, NotDynamoDBError) as error:
         where = environ.get(ENDPOINT) or "DynamoDB"
         raise CannotStartError(
             f"{where} does not answer as DynamoDB: {type(error).__name__}. Is it running there?"
@@ -164,7 +165,10 @@ def _banner(environ: MutableMapping[str, str], settings: Settings, port: int, ta
     write_key = min(settings.write_keys)
     is_dev = settings.secret_key_hashes == {bytes.fromhex(_dev_secret_hash())}
     secret_key = DEV_SECRET_KEY if is_dev else "$FOOTFALL_SECRET_KEY"
+    # Double quotes where the shell is to fill in the key.
+    bearer = f"'Authorization: Bearer {secret_key}'" if is_dev else f'"Authorization: Bearer {secret_key}"'
     url = f"http://{HOST}:{port}"
+    event = '{"userId": "u-42", "event": "Product Viewed"}'
     return "\n".join(
         (
             f"Footfall {__version__} on {url} (documentation: {url}/docs)",
@@ -172,8 +176,8 @@ def _banner(environ: MutableMapping[str, str], settings: Settings, port: int, ta
             f"  write key   {write_key}",
             f"  secret key  {secret_key if is_dev else 'yours'}",
             "Post an event, then ask what the user did:",
-            f'  curl -u {write_key}: {url}/v1/track -d \'{{"userId": "u-42", "event": "Product Viewed"}}\'',
-            f"  curl -H 'Authorization: Bearer {secret_key}' {url}/v1/users/u-42/metrics",
+            f"  curl -u {shlex.quote(write_key + ':')} {url}/v1/track -d '{event}'",
+            f"  curl -H {bearer} {url}/v1/users/u-42/metrics",
             "Ctrl-C stops it.",
         )
     )

@@ -18,7 +18,7 @@ from botocore.parsers import ResponseParserError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action, Update
 
-from .capacity import TRANSACTION_FACTOR, Capacity, item_bytes, write_units
+from .capacity import TRANSACTION_FACTOR, Capacity, item_bytes, read_units, write_units
 from .keys import Key
 from .models import Item, Raw
 from .problems import Unavailable
@@ -60,6 +60,10 @@ _NOT_NOW = frozenset(
 )
 
 
+class NotDynamoDBError(Exception):
+    """Something answered, and not as DynamoDB does: a web server, a proxy's page."""
+
+
 class ConditionFailedError(Exception):
     """The condition of a single write did not hold; `item` is what stood there, None if nothing did."""
 
@@ -95,10 +99,12 @@ def connect(endpoint_url: str | None = None, *, region: str | None = None) -> An
 def create_table(client: Any, name: str) -> bool:
     """Make the table, on demand and with TTL, unless it is there. Answers whether it was made."""
     try:
-        client.describe_table(TableName=name)
+        described = client.describe_table(TableName=name)
     except client.exceptions.ResourceNotFoundException:
         pass
     else:
+        if "Table" not in described:
+            raise NotDynamoDBError
         return False
     keys = ((_PK.attr_name, "HASH"), (_SK.attr_name, "RANGE"))
     try:
@@ -230,7 +236,10 @@ class Calls:
             except (BotoCoreError, ResponseParserError) as error:
                 raise Unavailable from error
             else:
-                self._consumed(reply.get("ConsumedCapacity"), is_read=operation in ("get_item", "query"))
+                if "ConsumedCapacity" not in reply:
+                    # It was asked for. Whatever answered 200 without it has not stored anything.
+                    raise Unavailable from NotDynamoDBError()
+                self._consumed(operation, arguments, reply["ConsumedCapacity"])
                 return reply
         raise AssertionError("unreachable")
 
@@ -260,17 +269,34 @@ class Calls:
             raise error
         return bool(code == "TransactionConflictException")
 
-    def _consumed(self, reported: Any, *, is_read: bool) -> None:
-        for part in reported if isinstance(reported, list) else [reported or {}]:
-            units = part.get("CapacityUnits", 0)
-            # A transaction whose token was known already reports what it read; DynamoDB Local names no kind.
-            read = units if is_read else part.get("ReadCapacityUnits", 0)
-            self._add(write_units=units - read, read_units=read)
+    def _consumed(self, operation: str, arguments: Mapping[str, Any], reported: Any) -> None:
+        parts = reported if isinstance(reported, list) else [reported]
+        units = sum(part.get("CapacityUnits", 0) for part in parts)
+        # A transaction whose token was known already reports what it read; DynamoDB Local names no kind.
+        read = sum(part.get("ReadCapacityUnits", 0) for part in parts)
+        if operation in ("get_item", "query"):
+            least = read_units((), is_consistent=arguments["ConsistentRead"])
+            self._add(read_units=max(units, least), is_corrected=units < least)
+        else:
+            least = _least_units(arguments)
+            self._add(write_units=max(units - read, least), read_units=read, is_corrected=units < least)
 
-    def _add(self, *, write_units: float = 0, read_units: float = 0) -> None:
+    def _add(self, *, write_units: float = 0, read_units: float = 0, is_corrected: bool = False) -> None:
         with self._lock:
             self.capacity.write_units += write_units
             self.capacity.read_units += read_units
+            self.capacity.is_estimated |= is_corrected
+
+
+def _least_units(arguments: Mapping[str, Any]) -> int:
+    """What a write consumes at least, by AWS's rules. DynamoDB Local 3.1 reports a transaction's first item alone."""
+    if "TransactItems" not in arguments:
+        return write_units()
+    return TRANSACTION_FACTOR * sum(
+        write_units(item_bytes(part.get("Item", {})))
+        for action in arguments["TransactItems"]
+        for part in action.values()
+    )
 
 
 def _cancelled_units(actions: Sequence[Mapping[str, Any]], reasons: Sequence[Mapping[str, Any]]) -> int:

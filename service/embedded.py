@@ -19,6 +19,7 @@ from moto.dynamodb.models import dynamodb_backends
 
 from .capacity import TRANSACTION_FACTOR, item_bytes, read_units, write_units
 from .dynamodb import Table, connect, create_table
+from .models import Item
 
 _REGION = "us-east-1"
 
@@ -61,6 +62,7 @@ class _Engine:
         )
 
 
+_KEY_NAMES = (Item.pk.attr_name, Item.sk.attr_name)
 # These speak of moto's own body.
 _BODY_HEADERS = frozenset({"content-length", "x-amz-crc32"})
 
@@ -82,7 +84,7 @@ def _written_keys(operation: str, arguments: Mapping[str, Any]) -> list[tuple[st
     else:
         return []
     return [
-        (action["TableName"], action.get("Key") or {name: action["Item"][name] for name in ("PK", "SK")})
+        (action["TableName"], action.get("Key") or {name: action["Item"][name] for name in _KEY_NAMES})
         for action in actions
     ]
 

@@ -40,6 +40,12 @@ class Rejection:
     reason: str
 
 
+# Python takes an offset of 60 minutes and more for hours.
+_IMPOSSIBLE_OFFSET = re.compile(r"[+-]\d{2}:?[6-9]\d(:?\d{2})?$", re.ASCII)
+# The seconds of a time, whatever parts it from its date.
+_LEAP_SECOND = re.compile(r"^(\d{4}-?\d{2}-?\d{2}.\d{2}:?\d{2}:?)60", re.ASCII)
+
+
 class _RefusedError(Exception):
     def __init__(self, code: str, reason: str) -> None:
         self.code = code
@@ -103,7 +109,8 @@ class Rules:
         if not isinstance(kind, str) or kind not in TYPES:
             raise _RefusedError("invalid_event", "type is one of " + ", ".join(sorted(TYPES)))
         own_context = _object(raw, "context")
-        context = {**outer_context, **own_context} if outer_context else own_context
+        own_context = {name: value for name, value in own_context.items() if value is not None}
+        context = {**outer_context, **own_context}
         event = Event(
             index=index,
             type=kind,
@@ -174,8 +181,8 @@ class Rules:
 
 def timestamp(value: object) -> datetime:
     """An ISO 8601 instant; without offset it is UTC. A leap second is the second before it."""
-    if isinstance(value, str) and len(value) <= 64:
-        for text in (value, value.replace(":60", ":59")):
+    if isinstance(value, str) and len(value) <= 64 and not _IMPOSSIBLE_OFFSET.search(value):
+        for text in (value, _LEAP_SECOND.sub(r"\g<1>59", value)):
             try:
                 instant = datetime.fromisoformat(text)
             except ValueError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from . import identities, merge, store
+from .days import Outcome
 from .events import LINKING_TYPES, Event, Rejection
 from .identities import Alias
 from .problems import Unavailable
@@ -18,16 +19,6 @@ _Result = TypeVar("_Result")
 # Writes of one request under way at once. A batch seldom has more than a few users and days.
 WRITERS_MAX = 8
 _writers = ThreadPoolExecutor(WRITERS_MAX, thread_name_prefix="writer")
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a batch. `accepted + duplicates + len(rejected)` is its size when nothing is undecided."""
-
-    accepted: int = 0
-    duplicates: int = 0
-    rejected: list[Rejection] = field(default_factory=list)
-    is_undecided: bool = False
 
 
 @dataclass(slots=True)

@@ -204,7 +204,7 @@ _TEXT = {
 }
 _CAPACITY = {
     "Footfall-Capacity": {
-        "description": "DynamoDB request units consumed: `wru=1, rru=0.5`; `estimated` where the engine reports none.",
+        "description": "DynamoDB request units consumed: `wru=1, rru=0.5`; with `estimated=1` where the engine reports too little or nothing.",
         "schema": {"type": "string"},
     }
 }
@@ -223,8 +223,7 @@ def _route(
     statuses: tuple[int, ...],
     *,
     security: tuple[str, ...] = (),
-    request: type[BaseModel] | None = None,
-    example: Mapping[str, Any] | None = None,
+    takes: tuple[type[BaseModel], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": _reference(replies.ProblemReply)}}
     answers: dict[int | str, Any] = {
@@ -236,7 +235,8 @@ def _route(
     }
     answers |= {status: {"description": _TEXT[status], "content": problem} for status in statuses}
     extra: dict[str, Any] = {"security": [{scheme: []} for scheme in security]}
-    if request:
+    if takes:
+        request, example = takes
         extra["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": _reference(request), "example": example}},
@@ -251,8 +251,7 @@ INGEST_BATCH = _route(
     replies.IngestReply,
     _INGEST_PROBLEMS,
     security=_ANY_KEY,
-    request=BatchRequest,
-    example={"batch": [_EXAMPLES["page"], _EXAMPLES["track"], _EXAMPLES["identify"]]},
+    takes=(BatchRequest, {"batch": [_EXAMPLES["page"], _EXAMPLES["track"], _EXAMPLES["identify"]]}),
 )
 PROJECT_SETTINGS = _route("Settings for analytics-next", "events", None, (401,))
 METRICS = _route(
@@ -265,8 +264,7 @@ MERGE = _route(
     replies.MergeReply,
     (400, 401, 403, 409, 413, 415, 422, 503),
     security=("secretKey",),
-    request=MergeRequest,
-    example=_ANONYMOUS,
+    takes=(MergeRequest, _ANONYMOUS),
 )
 HEALTH = _route("Whether the service answers", "service", replies.HealthReply, (401, 403, 503))
 
@@ -279,8 +277,7 @@ def ingest_event(kind: str) -> dict[str, Any]:
         replies.IngestReply,
         _INGEST_PROBLEMS,
         security=_ANY_KEY,
-        request=_EVENT_MODELS[kind],
-        example=_EXAMPLES[kind],
+        takes=(_EVENT_MODELS[kind], _EXAMPLES[kind]),
     )
 
 

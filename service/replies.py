@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from .days import StoredDay
-from .ingest import Outcome
+from .days import Outcome, StoredDay
 from .metrics import COUNTERS, Metrics
 from .money import decimal_text
 

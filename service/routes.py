@@ -12,8 +12,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from . import __version__, assets, identities, ids, ingest, merge, openapi, replies, store, wire
 from .auth import Caller
+from .days import Outcome
 from .events import Event, Rejection
-from .problems import IdentityConflict, InvalidRequest, Unavailable
+from .problems import IdentityConflict, InvalidRequest, Unauthorized, Unavailable
 from .service import Service
 from .store import Work
 
@@ -59,13 +60,13 @@ for _path, _type in wire.TYPE_OF_PATH.items():
 def _ingest(request: Request, service: Service, batch: wire.Batch) -> Response:
     caller = service.caller(request, batch.write_key)
     now = service.now()
-    outcome = ingest.Outcome()
+    outcome = Outcome()
     events = _readable(service, caller, batch, now, outcome.rejected)
     if events:
         decided = ingest.ingest(Work(service.calls(request), service.settings, now), events)
         if decided.is_undecided:
             raise Unavailable
-        outcome = ingest.Outcome(decided.accepted, decided.duplicates, outcome.rejected + decided.rejected)
+        outcome = Outcome(decided.accepted, decided.duplicates, outcome.rejected + decided.rejected)
     request.scope["footfall.counts"] = {
         "accepted": outcome.accepted,
         "duplicates": outcome.duplicates,
@@ -91,7 +92,8 @@ def _readable(
 @router.get("/v1/projects/{writeKey}/settings", **openapi.PROJECT_SETTINGS)
 async def get_project_settings(request: Request, writeKey: str) -> Response:  # noqa: N803 - the wire's name
     """What analytics-next asks at its start: this service is its only destination, and wants no client metrics."""
-    Service.of(request).keys.caller(writeKey)
+    if Service.of(request).keys.caller(writeKey).is_trusted:
+        raise Unauthorized  # a secret key has no business in a path, which logs keep
     url = request.url
     destination = {"apiKey": writeKey, "apiHost": f"{url.netloc}/v1", "protocol": url.scheme}
     return _json(

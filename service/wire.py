@@ -59,16 +59,21 @@ def inflated(body: bytes, encoding: str | None) -> bytes:
         return body
     if encoding not in ("gzip", "x-gzip"):
         raise UnsupportedEncoding
-    inflater = zlib.decompressobj(wbits=31)  # a gzip header and trailer
-    try:
-        text = inflater.decompress(body, BODY_BYTES_MAX + 1)
-    except zlib.error:
-        raise InvalidJson("The body is no valid gzip.") from None
-    if len(text) > BODY_BYTES_MAX:
-        raise too_large()
-    if not inflater.eof:
-        raise InvalidJson("The gzip body ends too early.")
-    return text
+    text = b""
+    while True:
+        # A gzip body is one member or several (RFC 1952, 2.2), each with a header and a trailer: wbits 31.
+        inflater = zlib.decompressobj(wbits=31)
+        try:
+            text += inflater.decompress(body, BODY_BYTES_MAX + 1 - len(text))
+        except zlib.error:
+            raise InvalidJson("The body is no valid gzip.") from None
+        if len(text) > BODY_BYTES_MAX:
+            raise too_large()
+        if not inflater.eof:
+            raise InvalidJson("The gzip body ends too early.")
+        if not inflater.unused_data:
+            return text
+        body = inflater.unused_data
 
 
 def parsed(body: bytes) -> object:

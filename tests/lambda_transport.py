@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -49,19 +50,21 @@ class LambdaContext:
 class LambdaTransport(httpx.BaseTransport):
     """`httpx.Client(transport=LambdaTransport(handler), base_url="https://shop.example")`."""
 
-    def __init__(self, handler: Handler, *, remaining_ms: int = 10_000) -> None:
+    def __init__(self, handler: Handler, *, routes: Iterable[str] = (), remaining_ms: int = 10_000) -> None:
+        """`routes` are the API's own, such as `GET /v1/users/{userId}`; any other request comes by `$default`."""
         self.handler = handler
+        self.routes = tuple(routes)
         self.remaining_ms = remaining_ms
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request through the handler."""
         # The event crosses a process border on Lambda, so it must survive JSON; so must the reply.
-        event = json.loads(json.dumps(event_of(request)))
+        event = json.loads(json.dumps(event_of(request, self.routes)))
         reply = json.loads(json.dumps(self.handler(event, LambdaContext(self.remaining_ms)), allow_nan=False))
         return response_of(reply, request)
 
 
-def event_of(request: httpx.Request) -> dict[str, Any]:
+def event_of(request: httpx.Request, routes: Iterable[str] = ()) -> dict[str, Any]:
     """The event that the gateway makes of a request."""
     headers: dict[str, str] = {}
     for name, value in request.headers.multi_items():
@@ -82,10 +85,11 @@ def event_of(request: httpx.Request) -> dict[str, Any]:
     }
     path = unquote(request.url.raw_path.partition(b"?")[0].decode("ascii")).partition("?")[0]
     query_string = request.url.query.decode("ascii")
+    route_key, path_parameters = _route(request, routes)
     now = time.time()
     event: dict[str, Any] = {
         "version": "2.0",
-        "routeKey": "$default",
+        "routeKey": route_key,
         "rawPath": path,
         "rawQueryString": query_string,
         "headers": headers,
@@ -102,13 +106,15 @@ def event_of(request: httpx.Request) -> dict[str, Any]:
                 "userAgent": headers.get("user-agent", ""),
             },
             "requestId": "JKJaXmPLvHcESHA=",
-            "routeKey": "$default",
+            "routeKey": route_key,
             "stage": "$default",
             "time": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(now)),
             "timeEpoch": int(now * 1000),
         },
         "isBase64Encoded": False,
     }
+    if path_parameters:
+        event["pathParameters"] = path_parameters
     if cookies:
         event["cookies"] = cookies
     if query_string:
@@ -123,6 +129,18 @@ def event_of(request: httpx.Request) -> dict[str, Any]:
             base64.b64encode(body).decode() if event["isBase64Encoded"] else body.decode(errors="replace")
         )
     return event
+
+
+def _route(request: httpx.Request, routes: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """The route the gateway chooses, by the path as sent, and its parameters, decoded."""
+    path_as_sent = request.url.raw_path.partition(b"?")[0].decode("ascii")
+    for route_key in routes:
+        method, _, template = route_key.partition(" ")
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template))
+        match = re.fullmatch(pattern, path_as_sent)
+        if match and method == request.method:
+            return route_key, {name: unquote(value) for name, value in match.groupdict().items()}
+    return "$default", {}
 
 
 def response_of(reply: dict[str, Any], request: httpx.Request) -> httpx.Response:

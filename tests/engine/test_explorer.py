@@ -1,4 +1,4 @@
-"""The explorer finds nothing wrong in the service, finds every planted fault, and its table behaves as DynamoDB does."""
+"""The explorer finds nothing wrong, finds every planted fault, and its table behaves as DynamoDB's."""
 
 from __future__ import annotations
 

@@ -1,0 +1,136 @@
+"""Which module may know what: the layering, read from the imports."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import service
+
+SERVICE = Path(service.__file__).parent
+MODULES = sorted(path.stem for path in SERVICE.glob("*.py"))
+SOURCES = {module: (SERVICE / f"{module}.py").read_text(encoding="utf-8") for module in MODULES}
+TREES = {module: ast.parse(source) for module, source in SOURCES.items()}
+PURE = [module for module, tree in TREES.items() if "Pure: no I/O" in (ast.get_docstring(tree) or "")]
+
+# Of the standard library, what reaches out of the process, or is not the same each time.
+IMPURE_STANDARD = {
+    "asyncio",
+    "http",
+    "io",
+    "logging",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "random",
+    "secrets",
+}
+IMPURE_STANDARD |= {"select", "socket", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "uuid"}
+
+
+def imports(module: str) -> set[str]:
+    """What a module imports, at any place: packages by their first name, modules of the service as `.name`."""
+    found: set[str] = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f".{node.module}"} if node.module else {f".{alias.name}" for alias in node.names}
+    return found
+
+
+def importers(package: str) -> set[str]:
+    return {module for module in MODULES if package in imports(module)}
+
+
+def test_the_pure_modules_are_known() -> None:
+    expected = {
+        "keys",
+        "ids",
+        "money",
+        "metrics",
+        "days",
+        "capacity",
+        "events",
+        "wire",
+        "problems",
+        "replies",
+    }
+
+    assert expected == set(PURE)
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_imports_nothing_impure(module: str) -> None:
+    for name in imports(module):
+        if name.startswith("."):
+            assert name[1:] in PURE, f"{module} imports {name}, which is not pure"
+        elif name != "pydantic":
+            assert name in sys.stdlib_module_names, f"{module} imports {name}"
+            assert name not in IMPURE_STANDARD, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_asks_no_clock(module: str) -> None:
+    called = {node.attr for node in ast.walk(TREES[module]) if isinstance(node, ast.Attribute)}
+
+    assert not called & {"now", "utcnow", "today", "monotonic", "perf_counter"} - {"now"}
+    for node in ast.walk(TREES[module]):
+        # `self.now` is a value; `datetime.now()` is a clock.
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr != "now", f"{module}:{node.lineno}"
+
+
+def test_only_the_modules_that_talk_to_dynamodb_know_botocore() -> None:
+    assert importers("botocore") == {"dynamodb", "embedded", "dev"}
+    assert importers("boto3") == set()
+
+
+def test_only_the_embedded_engine_knows_moto() -> None:
+    assert importers("moto") == {"embedded"}
+    assert importers(".embedded") == {"dev"}
+
+
+def test_pynamodbs_expressions_stay_near_the_table() -> None:
+    assert importers("pynamodb") <= {"models", "store", "identities", "dynamodb"}
+
+
+def test_only_the_http_side_knows_the_framework() -> None:
+    http = {"app", "gateway", "routes", "service", "assets", "openapi", "dev"}
+
+    assert importers("fastapi") <= http
+    assert importers("starlette") <= http
+    assert importers("mangum") == {"gateway"}
+    assert importers("uvicorn") == {"dev"}
+
+
+def test_only_the_doors_read_the_environment() -> None:
+    assert importers("os") <= {"lambda_http", "dev", "__main__"}
+    for module, source in SOURCES.items():
+        if module not in ("lambda_http", "dev", "__main__"):
+            assert "os.environ" not in source, module
+            assert "getenv" not in source, module
+
+
+def test_nothing_below_the_routes_knows_them() -> None:
+    above = {"app", "gateway", "routes", "lambda_http", "dev", "__main__"}
+    for module in set(MODULES) - above:
+        assert not imports(module) & {f".{name}" for name in above}, module
+
+
+def test_no_module_reads_the_order_of_the_merge_but_the_merge_and_ingest() -> None:
+    steps = {"link", "seal", "finish"}
+    for module in set(MODULES) - {"merge", "identities"}:
+        called = {
+            node.attr
+            for node in ast.walk(TREES[module])
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "identities"
+        }
+        assert not called & steps, module

@@ -1,0 +1,234 @@
+"""What a stored day lets in, and what a merge moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import days
+from service.days import StoredDay
+from service.events import Event
+from service.metrics import Amount, Contribution, Metrics
+from tests.builders import TODAY
+
+CODES = ["AED", "AUD", "CAD", "CHF", "CNY", "EUR", "GBP", "JPY", "SEK", "USD"]
+
+
+def message_hash(number: int) -> bytes:
+    return number.to_bytes(6, "big")
+
+
+def event(number: int, name: str | None = None, revenue: Amount | None = None) -> Event:
+    part = Contribution({"events": 1}, revenue=revenue, name=name)
+    return Event(number, "track", f"m-{number}", message_hash(number), "u-1", None, None, TODAY, part)
+
+
+def stored(seen: int = 0, **fields: Any) -> StoredDay:
+    return StoredDay(TODAY, seen={message_hash(number) for number in range(seen)}, **fields)
+
+
+def indexes(events: list[Event]) -> list[int]:
+    return [event.index for event in events]
+
+
+def test_what_was_seen_is_a_duplicate_and_the_rest_is_admitted() -> None:
+    result = days.admit([event(1), event(5), event(2)], stored(seen=3), 100)
+
+    assert indexes(result.duplicates) == [1, 2]
+    assert indexes(result.admitted) == [5]
+    assert result.rejections == []
+
+
+def test_duplicates_are_decided_before_room() -> None:
+    result = days.admit([event(0), event(9)], stored(seen=4), 4)
+
+    assert indexes(result.duplicates) == [0]
+    assert [(rejection.index, rejection.code) for rejection in result.rejections] == [(9, "day_full")]
+
+
+def test_a_full_day_still_knows_its_duplicates() -> None:
+    result = days.admit([event(0), event(9)], stored(seen=1, full=True), 100)
+
+    assert (indexes(result.duplicates), indexes(result.admitted)) == ([0], [])
+    assert [rejection.code for rejection in result.rejections] == ["day_full"]
+
+
+def test_a_day_takes_events_up_to_the_cap() -> None:
+    result = days.admit([event(number) for number in range(10, 15)], stored(seen=7), 10)
+
+    assert indexes(result.admitted) == [10, 11, 12]
+    assert [rejection.index for rejection in result.rejections] == [13, 14]
+
+
+def test_a_merged_day_over_the_cap_takes_nothing_more() -> None:
+    result = days.admit([event(99)], stored(seen=20), 10)
+
+    assert [rejection.code for rejection in result.rejections] == ["day_full"]
+
+
+def test_a_day_takes_eight_currencies() -> None:
+    events = [event(number, revenue=Amount(code, 1)) for number, code in enumerate(CODES)]
+    events.append(event(50, revenue=Amount(CODES[0], 1)))
+    result = days.admit(events, stored(), 100)
+
+    assert indexes(result.admitted) == [*range(8), 50]
+    assert [(rejection.index, rejection.code) for rejection in result.rejections] == [
+        (8, "day_full"),
+        (9, "day_full"),
+    ]
+
+
+def test_currencies_already_there_count_towards_the_eight() -> None:
+    day = stored(currencies=set(CODES[:8]))
+    result = days.admit(
+        [event(1, revenue=Amount(CODES[0], 1)), event(2, revenue=Amount(CODES[9], 1)), event(3)], day, 100
+    )
+
+    assert indexes(result.admitted) == [1, 3]
+    assert [rejection.index for rejection in result.rejections] == [2]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 30), st.none() | st.sampled_from(CODES)), unique_by=lambda pair: pair[0]
+    ),
+    st.integers(0, 15),
+    st.integers(1, 20),
+    st.sets(st.sampled_from(CODES), max_size=8),
+    st.booleans(),
+)
+def test_every_event_is_decided_once_and_the_day_stays_within_its_bounds(
+    sent: list[tuple[int, str | None]], seen: int, events_max: int, currencies: set[str], full: bool
+) -> None:
+    events = [event(number, revenue=Amount(code, 1) if code else None) for number, code in sent]
+    day = stored(seen=seen, currencies=currencies, full=full)
+    result = days.admit(events, day, events_max)
+    write = days.addition(result.admitted, day)
+
+    decided = indexes(result.admitted) + indexes(result.duplicates)
+    decided += [rejection.index for rejection in result.rejections]
+    assert sorted(decided) == sorted(number for number, _ in sent)
+    assert {number for number, _ in sent if number < seen} == set(indexes(result.duplicates))
+    assert not result.admitted or len(day.seen | write.seen) <= events_max
+    assert len(day.currencies | write.new_currencies) <= 8
+    assert not (full and result.admitted)
+
+
+def test_the_first_hundred_names_are_kept_and_the_rest_is_other() -> None:
+    day = stored(names={f"old {number}" for number in range(98)})
+    events = [
+        event(number, name)
+        for number, name in enumerate(["old 5", "new 1", "new 2", "new 3", "new 1", "new 4"])
+    ]
+    write = days.addition(events, day)
+
+    assert write.metrics.by_event == {"old 5": 1, "new 1": 2, "new 2": 1, "other": 2}
+    assert write.new_names == {"new 1", "new 2"}
+
+
+def test_an_event_called_other_takes_no_room() -> None:
+    write = days.addition([event(1, "other"), event(2, "x")], stored(names={str(n) for n in range(100)}))
+
+    assert write.metrics.by_event == {"other": 2}
+    assert write.new_names == set()
+
+
+@given(
+    st.lists(st.integers(0, 150).map(str), max_size=90), st.sets(st.integers(0, 150).map(str), max_size=100)
+)
+def test_folding_names_keeps_the_bound_and_loses_no_event(sent: list[str], names: set[str]) -> None:
+    write = days.addition([event(number, name) for number, name in enumerate(sent)], stored(names=names))
+
+    assert len(sent) == sum(write.metrics.by_event.values())
+    assert len(names | write.new_names) <= 100
+    assert not names & write.new_names
+    assert set(write.metrics.by_event) <= names | write.new_names | {"other"}
+    assert all(sent.count(name) == count for name, count in write.metrics.by_event.items() if name != "other")
+    if len(names | set(sent)) <= 100:
+        assert "other" not in write.metrics.by_event
+
+
+def test_an_addition_sums_what_was_admitted() -> None:
+    write = days.addition(
+        [event(1, "a", Amount("EUR", 5)), event(2, "a", Amount("EUR", 7))], stored(currencies={"USD"})
+    )
+
+    assert write.metrics.counters == {"events": 2}
+    assert write.metrics.revenue_minor == {"EUR": 12}
+    assert write.seen == {message_hash(1), message_hash(2)}
+    assert write.new_currencies == {"EUR"}
+
+
+def source_day(events: int, **fields: Any) -> StoredDay:
+    day = stored(seen=events, **fields)
+    day.metrics.counters["events"] = events
+    return day
+
+
+def target_day(events: int, **fields: Any) -> StoredDay:
+    day = StoredDay(TODAY, seen={message_hash(10_000 + number) for number in range(events)}, **fields)
+    day.metrics.counters["events"] = events
+    return day
+
+
+def test_a_merge_takes_counters_and_ids() -> None:
+    source = source_day(3, names={"a"}, currencies={"EUR"})
+    source.metrics.by_event["a"] = 2
+    source.metrics.revenue_minor["EUR"] = 500
+    source.metrics.sessions.add(b"s")
+    write, is_full = days.moved(source, target_day(2, currencies={"USD"}), 10)
+
+    assert not is_full
+    assert source.metrics == write.metrics
+    assert source.seen == write.seen
+    assert (write.new_names, write.new_currencies) == ({"a"}, {"EUR"})
+
+
+def test_a_merge_takes_a_day_to_five_times_the_cap_and_marks_it_full_beyond() -> None:
+    write, is_full = days.moved(source_day(10), target_day(40), 10)
+    assert not is_full
+    assert len(write.seen) == 10
+
+    write, is_full = days.moved(source_day(11), target_day(40), 10)
+    assert is_full
+    assert write.seen == set()
+    assert write.metrics.counters == {"events": 11}
+
+
+def test_ids_that_both_days_have_need_no_room() -> None:
+    source = source_day(10)
+    target = StoredDay(TODAY, seen=source.seen | {message_hash(20_000 + number) for number in range(40)})
+    _, is_full = days.moved(source, target, 10)
+
+    assert not is_full
+
+
+def test_a_full_day_stays_full_whichever_side_it_is_on() -> None:
+    for source, target in (
+        (source_day(1, full=True), target_day(1)),
+        (source_day(1), target_day(1, full=True)),
+    ):
+        write, is_full = days.moved(source, target, 10)
+
+        assert is_full
+        assert (write.seen, write.metrics.counters) == (set(), {"events": 1})
+
+
+def test_a_merge_folds_the_names_that_find_no_room() -> None:
+    source = source_day(3)
+    source.metrics.by_event = {"kept": 1, "new": 2, "other": 4}
+    target = target_day(1, names={"kept", *(f"name {number}" for number in range(99))})
+    write, _ = days.moved(source, target, 10)
+
+    assert write.metrics.by_event == {"kept": 1, "other": 6}
+
+
+def test_a_merge_changes_neither_of_the_days_as_read() -> None:
+    source, target = source_day(3), target_day(1, names={str(number) for number in range(100)})
+    source.metrics.by_event = {"new": 2}
+    days.moved(source, target, 10)
+
+    assert source.metrics == Metrics(counters={"events": 3}, by_event={"new": 2})
+    assert target.metrics == Metrics(counters={"events": 1})
