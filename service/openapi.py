@@ -204,7 +204,8 @@ _TEXT = {
 }
 _CAPACITY = {
     "Footfall-Capacity": {
-        "description": "DynamoDB request units consumed: `wru=1, rru=0.5`; with `estimated=1` where the engine reports too little or nothing.",
+        "description": "DynamoDB request units consumed: `wru=1, rru=0.5`; with `estimated=1` where the engine "
+        "reports too little or nothing.",
         "schema": {"type": "string"},
     }
 }

@@ -59,9 +59,13 @@ def inflated(body: bytes, encoding: str | None) -> bytes:
         return body
     if encoding not in ("gzip", "x-gzip"):
         raise UnsupportedEncoding
+    return _gunzipped(body)
+
+
+def _gunzipped(body: bytes) -> bytes:
+    """One member or several (RFC 1952, 2.2), each with a header and a trailer: wbits 31."""
     text = b""
     while True:
-        # A gzip body is one member or several (RFC 1952, 2.2), each with a header and a trailer: wbits 31.
         inflater = zlib.decompressobj(wbits=31)
         try:
             text += inflater.decompress(body, BODY_BYTES_MAX + 1 - len(text))

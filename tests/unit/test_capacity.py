@@ -84,7 +84,7 @@ def test_a_stale_read_costs_half(sizes: list[int]) -> None:
         (Capacity(), "wru=0, rru=0"),
         (Capacity(1, 0.5), "wru=1, rru=0.5"),
         (Capacity(12.0, 3.0), "wru=12, rru=3"),
-        (Capacity(1, 0.5, is_estimated=True), "wru=1, rru=0.5, estimated"),
+        (Capacity(1, 0.5, is_estimated=True), "wru=1, rru=0.5, estimated=1"),
         (Capacity(123_456, 0), "wru=123456, rru=0"),
         (Capacity(12_345, 12_345.5), "wru=12345, rru=12345.5"),
     ],
