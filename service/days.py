@@ -95,12 +95,15 @@ def addition(events: Sequence[Event], stored: StoredDay) -> Addition:
 def moved(source: StoredDay, target: StoredDay, events_max: int) -> tuple[Addition, bool]:
     """The write that moves an anonymous day onto a user's, and whether the user's day is full from then on.
 
-    A full day's ids are no longer kept: it counts nothing any more, so none of them can count twice.
+    A full day counts nothing any more, so no id can count twice there; ids and sessions, which alone grow without
+    bound, stay behind then.
     """
     room = MERGED_DAY_FACTOR * events_max - len(target.seen)
     full = source.full or target.full or len(source.seen - target.seen) > room
     total = Metrics()
     total.merge(source.metrics)
+    if full:
+        total.sessions = set()
     return _fitted(total, set() if full else source.seen, target), full
 
 

@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import Decimal
 from typing import Any
 
 from . import ids, metrics, money
@@ -19,6 +20,7 @@ EVENT_BYTES_MAX = 32 * 1024
 # one write unit covers.
 HASH_BYTES = 6
 TIMESTAMP_AHEAD_MAX = timedelta(hours=24)
+IMPORT_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 COUNTED_TYPES = frozenset({"track", "page", "screen"})
 LINKING_TYPES = frozenset({"identify", "alias"})
@@ -77,6 +79,8 @@ class Rules:
     currency: str
     counts_orders: bool
     identity_secret: bytes | None
+    # History from elsewhere: any day since 2000, and every event says when it was.
+    is_import: bool = False
 
     def read(
         self, raw: object, index: int, context: Mapping[str, Any], *, may_be_large: bool
@@ -160,15 +164,17 @@ class Rules:
         if value is None:
             value = raw.get("originalTimestamp")
         if value is None:
+            if self.is_import:
+                raise _RefusedError("invalid_event", "an imported event has a timestamp")
             return self.now.astimezone(self.timezone).date().isoformat()
         instant = timestamp(value)
+        earliest = IMPORT_EARLIEST if self.is_import else self.now - self.age_max
         # Years outside these cannot be accepted, and the first and last ones cannot be shifted to another zone.
-        if not 1970 <= instant.year <= 9000 or not (
-            self.now - self.age_max <= instant <= self.now + TIMESTAMP_AHEAD_MAX
-        ):
+        if not 1970 <= instant.year <= 9000 or not earliest <= instant <= self.now + TIMESTAMP_AHEAD_MAX:
+            since = "the year 2000" if self.is_import else f"{self.age_max.days} days back"
             raise _RefusedError(
                 "timestamp_out_of_range",
-                f"accepted from {self.age_max.days} days back to {TIMESTAMP_AHEAD_MAX.days * 24} hours ahead",
+                f"accepted from {since} to {TIMESTAMP_AHEAD_MAX.days * 24} hours ahead",
             )
         return instant.astimezone(self.timezone).date().isoformat()
 
@@ -197,7 +203,8 @@ def short_hash(data: bytes) -> bytes:
 
 
 def _check_size(raw: Mapping[str, Any]) -> None:
-    if len(_canonical(raw)) > EVENT_BYTES_MAX:
+    # A decimal is counted with the digits it has, not with the quotes a string would bring.
+    if len(_canonical(raw, decimal=lambda number: 10 ** (len(str(number)) - 1))) > EVENT_BYTES_MAX:
         raise _RefusedError("event_too_large", f"an event has at most {EVENT_BYTES_MAX} bytes")
 
 
@@ -211,10 +218,10 @@ def _message_id(value: object) -> str | None:
     raise _RefusedError("invalid_id", "messageId is a string")
 
 
-def _canonical(raw: Mapping[str, Any]) -> bytes:
+def _canonical(raw: Mapping[str, Any], *, decimal: Callable[[Decimal], object] = str) -> bytes:
     """The event as sent, whatever the order of its keys."""
     try:
-        text = json.dumps(raw, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+        text = json.dumps(raw, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=decimal)
     except (RecursionError, ValueError):
         raise _RefusedError(
             "invalid_event", "the event is nested too deeply or holds an endless number"

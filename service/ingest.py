@@ -1,12 +1,13 @@
 """A batch of events, decided one by one: merges first, then counting. Every tracking path comes through here."""
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from . import identities, merge, store
+from . import identities, ids, merge, store
 from .days import Outcome
 from .events import LINKING_TYPES, Event, Rejection
 from .identities import Alias
@@ -68,7 +69,7 @@ def _resolve(work: Work, identity: _Identity) -> _Identity:
     alias = identities.alias_of(work.calls, anonymous_id)
     if identity.user_ids:
         alias = merge.join(work, anonymous_id, identity.user_ids[0], alias)
-    if alias and (identity.user_ids or merge.is_abandoned(alias, work.now)):
+    if alias and (identity.user_ids or work.is_import or merge.is_abandoned(alias, work.now)):
         # Somebody else's merge too: events with both ids look for their first copy where it leads.
         alias = merge.finished(work, anonymous_id, alias)
     identity.alias = alias
@@ -112,8 +113,17 @@ def _sort_in(
 def _count(work: Work, group: tuple[str, str, str | None], events: Sequence[Event]) -> Counted:
     owner, day, beside = group
     if beside is None:
-        return store.count(work, owner, day, events)
+        # Seals cover the days of the acceptance window alone, and an import brings others.
+        follow = functools.partial(_owner_of, work) if work.is_import and ids.is_anonymous(owner) else None
+        return store.count(work, owner, day, events, follow=follow)
     return store.count_beside(work, owner, day, events, beside)
+
+
+def _owner_of(work: Work, anonymous_id: str) -> str:
+    """The user of an anonymous id that has one, its merge ended."""
+    alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
+    assert alias is not None  # it was there, and is never deleted
+    return merge.finished(work, anonymous_id, alias).user_id
 
 
 def _side_by_side(

@@ -254,6 +254,14 @@ INGEST_BATCH = _route(
     security=_ANY_KEY,
     takes=(BatchRequest, {"batch": [_EXAMPLES["page"], _EXAMPLES["track"], _EXAMPLES["identify"]]}),
 )
+IMPORT = _route(
+    "Import history",
+    "events",
+    replies.IngestReply,
+    (400, 401, 403, 413, 415, 422, 503),
+    security=("secretKey",),
+    takes=(BatchRequest, {"batch": [_EXAMPLES["track"] | {"timestamp": "2019-12-24T18:00:00Z"}]}),
+)
 PROJECT_SETTINGS = _route("Settings for analytics-next", "events", None, (401,))
 METRICS = _route(
     "What a user did between two days", "users", replies.MetricsReply, _READ_PROBLEMS, security=("secretKey",)

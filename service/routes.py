@@ -11,10 +11,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from . import __version__, assets, identities, ids, ingest, merge, openapi, replies, store, wire
-from .auth import Caller
 from .days import Outcome
-from .events import Event, Rejection
-from .problems import IdentityConflict, InvalidRequest, Unauthorized, Unavailable
+from .events import Event, Rejection, Rules
+from .problems import Forbidden, IdentityConflict, InvalidRequest, Unauthorized, Unavailable
 from .service import Service
 from .store import Work
 
@@ -37,6 +36,15 @@ async def post_batch(request: Request) -> Response:
     return _ingest(request, service, wire.batch(document, len(body)))
 
 
+@router.post("/v1/import", **openapi.IMPORT)
+async def post_import(request: Request) -> Response:
+    """History from elsewhere: like a batch, with the secret key, and events of any day since 2000."""
+    service = Service.of(request)
+    body = await service.body(request)
+    document = wire.json_object(body, request.headers.get("content-encoding"))
+    return _ingest(request, service, wire.batch(document, len(body)), is_import=True)
+
+
 async def post_event(request: Request) -> Response:
     """One event as the body. `type` comes from the path when absent."""
     service = Service.of(request)
@@ -57,13 +65,17 @@ for _path, _type in wire.TYPE_OF_PATH.items():
     )
 
 
-def _ingest(request: Request, service: Service, batch: wire.Batch) -> Response:
+def _ingest(request: Request, service: Service, batch: wire.Batch, *, is_import: bool = False) -> Response:
     caller = service.caller(request, batch.write_key)
+    if is_import and not caller.is_trusted:
+        raise Forbidden
     now = service.now()
+    rules = service.settings.rules(now, is_trusted=caller.is_trusted, is_import=is_import)
     outcome = Outcome()
-    events = _readable(service, caller, batch, now, outcome.rejected)
+    events = _readable(rules, batch, outcome.rejected)
     if events:
-        decided = ingest.ingest(Work(service.calls(request), service.settings, now), events)
+        work = Work(service.calls(request), service.settings, now, is_import)
+        decided = ingest.ingest(work, events)
         if decided.is_undecided:
             raise Unavailable
         outcome = Outcome(decided.accepted, decided.duplicates, outcome.rejected + decided.rejected)
@@ -75,10 +87,7 @@ def _ingest(request: Request, service: Service, batch: wire.Batch) -> Response:
     return _json(replies.ingest_body(outcome))
 
 
-def _readable(
-    service: Service, caller: Caller, batch: wire.Batch, now: Any, rejected: list[Rejection]
-) -> list[Event]:
-    rules = service.settings.rules(now, is_trusted=caller.is_trusted)
+def _readable(rules: Rules, batch: wire.Batch, rejected: list[Rejection]) -> list[Event]:
     events: list[Event] = []
     for index, raw in enumerate(batch.events):
         event = rules.read(raw, index, batch.context, may_be_large=batch.may_hold_large_events)

@@ -10,8 +10,9 @@ from .events import Rules
 from .money import DECIMALS
 
 AGE_DAYS_MAX = 31
-# More would pass 400 KB an item after a merge has taken a day to five times this: 5 * 10,000 ids of 6 bytes.
-EVENTS_PER_USER_DAY_MAX = 10_000
+# A merge may take a day to five times this. Then 20,000 ids and as many sessions of 6 bytes, and 100 names of 512
+# bytes, each twice, are 340 of the 400 KB of an item.
+EVENTS_PER_USER_DAY_MAX = 4_000
 
 
 class SettingsError(ValueError):
@@ -37,7 +38,7 @@ class Settings:
     allowed_origins: tuple[str, ...] = ("*",)
     day_ttl_days: int | None = None
 
-    def rules(self, now: datetime, *, is_trusted: bool = False) -> Rules:
+    def rules(self, now: datetime, *, is_trusted: bool = False, is_import: bool = False) -> Rules:
         """What an event is accepted by at this moment; a trusted caller holds the secret key."""
         return Rules(
             now=now,
@@ -46,6 +47,7 @@ class Settings:
             currency=self.currency,
             counts_orders=is_trusted or self.revenue_from == "any",
             identity_secret=None if is_trusted else self.identity_secret,
+            is_import=is_import,
         )
 
 

@@ -4,7 +4,7 @@ Each function is one step that is atomic in the table. The order of steps, on wh
 and `merge`; the steps of identities are in `identities`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from .days import Addition, Admission, StoredDay
 from .dynamodb import Calls, ConditionFailedError, TransactionFailedError
 from .events import Event
 from .metrics import Metrics
-from .models import COUNTER_ATTRIBUTES, AllOf, DayItem, Raw, SettingsItem, stored_day
+from .models import COUNTER_ATTRIBUTES, AliasItem, AllOf, DayItem, Raw, SettingsItem, stored_day
 from .problems import Unavailable
 from .settings import Settings
 
@@ -27,13 +27,22 @@ from .settings import Settings
 ROUNDS_MAX = 20
 
 
+Follow = Callable[[str], str]
+"""Ends the merge of an anonymous id and answers with its user."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one request works with: its database calls, the settings, and its moment."""
+    """What one request works with: its database calls, the settings, its moment, and whether it brings history."""
 
     calls: Calls
     settings: Settings
     now: datetime
+    is_import: bool = False
+
+
+class LinkedError(Exception):
+    """The anonymous id belongs to a user by now."""
 
 
 @dataclass(slots=True)
@@ -42,14 +51,20 @@ class Counted:
 
     owner: str
     admission: Admission = field(default_factory=Admission)
+    follow: Follow | None = None
 
 
-def count(work: Work, owner: str, day: str, events: Sequence[Event]) -> Counted:
+def count(
+    work: Work, owner: str, day: str, events: Sequence[Event], *, follow: Follow | None = None
+) -> Counted:
     """Count each event once on this day, or on the day it was merged into.
+
+    With `follow`, each write also checks that the owner, an anonymous id, belongs to nobody; when it does by now,
+    `follow` ends its merge and names the user, who gets the rest. So are days counted that no seal covers.
 
     Raises Unavailable; events already counted then are found to be duplicates when sent again.
     """
-    result = Counted(owner)
+    result = Counted(owner, follow=follow)
     waiting = _first_of_each(events, result.admission)
     for start in range(0, len(waiting), days.IDS_PER_WRITE_MAX):
         _count_chunk(work, result, day, waiting[start : start + days.IDS_PER_WRITE_MAX])
@@ -73,7 +88,12 @@ def _count_chunk(work: Work, result: Counted, day: str, chunk: list[Event]) -> N
         if decided.admitted:
             write = days.addition(decided.admitted, stored)
             try:
-                work.calls.update(key, actions(work.settings, day, write), _may_count(write, events_max))
+                _write(work, result, key, actions(work.settings, day, write), _may_count(write, events_max))
+            except LinkedError:
+                assert result.follow is not None
+                result.owner, result.follow = result.follow(result.owner), None
+                stored, is_read = StoredDay(day), False
+                continue
             except ConditionFailedError as failed:
                 stored = stored_day(failed.item) if failed.item else StoredDay(day)
                 is_read = True
@@ -85,6 +105,22 @@ def _count_chunk(work: Work, result: Counted, day: str, chunk: list[Event]) -> N
         result.admission.rejections += decided.rejections
         return
     raise Unavailable
+
+
+def _write(work: Work, result: Counted, key: keys.Key, additions: list[Action], condition: Condition) -> None:
+    """One write to a day. Raises ConditionFailedError; LinkedError where the owner must belong to nobody."""
+    if result.follow is None:
+        work.calls.update(key, additions, condition)
+        return
+    try:
+        work.calls.transact(
+            work.calls.check_action(keys.alias_key(result.owner), AliasItem.pk.does_not_exist()),
+            work.calls.update_action(key, additions, condition),
+        )
+    except TransactionFailedError as failed:
+        if failed.items[0] is not None:
+            raise LinkedError from None
+        raise ConditionFailedError(failed.items[1] or None) from None
 
 
 def count_beside(work: Work, owner: str, day: str, events: Sequence[Event], other_owner: str) -> Counted:
