@@ -10,8 +10,10 @@ from .metrics import OTHER, Metrics
 IDS_PER_WRITE_MAX = 90
 NAMES_PER_DAY_MAX = 100
 CURRENCIES_PER_DAY_MAX = 8
-# A merge may take a day to this many times the cap on events; beyond it only counters move.
+# A merge may take a day's ids to this many times the cap on events, and its ids and its sessions to this many at all;
+# beyond, only counters move. 20,000 of each are 240 KB, and 100 names of 512 bytes, each twice, 100 more: of 400 KB.
 MERGED_DAY_FACTOR = 5
+MERGED_DAY_IDS_MAX = 20_000
 
 
 @dataclass(slots=True)
@@ -92,17 +94,22 @@ def addition(events: Sequence[Event], stored: StoredDay) -> Addition:
     return _fitted(total, {event.message_hash for event in events}, stored)
 
 
+def merged_ids_max(events_max: int) -> int:
+    """How many ids a merge may take a day to."""
+    return min(MERGED_DAY_FACTOR * events_max, MERGED_DAY_IDS_MAX)
+
+
 def moved(source: StoredDay, target: StoredDay, events_max: int) -> tuple[Addition, bool]:
     """The write that moves an anonymous day onto a user's, and whether the user's day is full from then on.
 
-    A full day counts nothing any more, so no id can count twice there; ids and sessions, which alone grow without
-    bound, stay behind then.
+    A full day's ids are no longer kept: it counts nothing any more, so none of them can count twice. Sessions that
+    find no room are lost to the day's `sessions`.
     """
-    room = MERGED_DAY_FACTOR * events_max - len(target.seen)
-    full = source.full or target.full or len(source.seen - target.seen) > room
+    ids_max = merged_ids_max(events_max)
+    full = source.full or target.full or len(source.seen | target.seen) > ids_max
     total = Metrics()
     total.merge(source.metrics)
-    if full:
+    if len(total.sessions | target.metrics.sessions) > MERGED_DAY_IDS_MAX:
         total.sessions = set()
     return _fitted(total, set() if full else source.seen, target), full
 

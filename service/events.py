@@ -27,9 +27,8 @@ LINKING_TYPES = frozenset({"identify", "alias"})
 TYPES = COUNTED_TYPES | LINKING_TYPES | {"group"}
 
 # Crawlers that run scripts and name themselves. `cubot` is a telephone.
-_BOT = re.compile(
-    r"(?<!cu)bot\b|crawler|spider|slurp|facebookexternalhit|mediapartners-google", re.IGNORECASE
-)
+_CRAWLERS = ("crawler", "spider", "slurp", "facebookexternalhit", "mediapartners-google")
+_BOT = re.compile(r"(?<!cu)bot\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ class Rules:
         )
         self._check_identity(event, context.get("userToken"))
         agent = context.get("userAgent")
-        if isinstance(agent, str) and _BOT.search(agent):
+        if isinstance(agent, str) and _names_crawler(agent):
             raise _RefusedError("bot", "context.userAgent names a crawler")
         if kind in COUNTED_TYPES:
             event.day = self._day(raw)
@@ -242,3 +241,9 @@ def _session(value: object) -> bytes | None:
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 426:
         value = str(value)
     return short_hash(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) and value else None
+
+
+def _names_crawler(agent: str) -> bool:
+    """By plain searches: a regular expression that ignores case costs ten times as much on every browser's name."""
+    text = agent.lower()
+    return any(word in text for word in _CRAWLERS) or ("bot" in text and _BOT.search(text) is not None)

@@ -118,11 +118,13 @@ def finish(work: Work, anonymous_id: str, alias: Alias, days_moved: int) -> Alia
 
 def _move(work: Work, anonymous_id: str, user_id: str, source: StoredDay, target: StoredDay) -> None:
     events_max = work.settings.max_events_per_user_day
+    ids_max = days.merged_ids_max(events_max)
     write, is_full = days.moved(source, target, events_max)
     additions = actions(work.settings, source.day, write)
     # No bound on currencies: money that was counted is never lost, and ISO 4217 bounds them.
     conditions = [
-        *fits(DayItem.seen, write.seen, days.MERGED_DAY_FACTOR * events_max),
+        *fits(DayItem.seen, write.seen, ids_max),
+        *fits(DayItem.sessions, write.metrics.sessions, days.MERGED_DAY_IDS_MAX),
         *fits(DayItem.names, write.new_names, days.NAMES_PER_DAY_MAX),
     ]
     if is_full:

@@ -10,9 +10,8 @@ from .events import Rules
 from .money import DECIMALS
 
 AGE_DAYS_MAX = 31
-# A merge may take a day to five times this. Then 20,000 ids and as many sessions of 6 bytes, and 100 names of 512
-# bytes, each twice, are 340 of the 400 KB of an item.
-EVENTS_PER_USER_DAY_MAX = 4_000
+# Half of what an item holds after a merge (see days.MERGED_DAY_IDS_MAX).
+EVENTS_PER_USER_DAY_MAX = 10_000
 
 
 class SettingsError(ValueError):

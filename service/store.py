@@ -19,7 +19,7 @@ from .days import Addition, Admission, StoredDay
 from .dynamodb import Calls, ConditionFailedError, TransactionFailedError
 from .events import Event
 from .metrics import Metrics
-from .models import COUNTER_ATTRIBUTES, AliasItem, AllOf, DayItem, Raw, SettingsItem, stored_day
+from .models import COUNTER_ATTRIBUTES, Add, AliasItem, AllOf, DayItem, NoneIn, Raw, SettingsItem, stored_day
 from .problems import Unavailable
 from .settings import Settings
 
@@ -230,13 +230,13 @@ def _first_of_each(events: Sequence[Event], admission: Admission) -> list[Event]
 def actions(settings: Settings, day: str, write: Addition) -> list[Action]:
     """What a write adds. ADD of a set is a union and needs no read."""
     total = write.metrics
-    actions: list[Action] = [COUNTER_ATTRIBUTES[name].add(count) for name, count in total.counters.items()]
+    actions: list[Action] = [Add(COUNTER_ATTRIBUTES[name], count) for name, count in total.counters.items()]
     for family, sums in (
         (DayItem.revenue, total.revenue_minor),
         (DayItem.refunds, total.refunds_minor),
         (DayItem.by_event, total.by_event),
     ):
-        actions += [family[member].add(amount) for member, amount in sums.items()]
+        actions += [Add(family[member], amount) for member, amount in sums.items()]
     for attribute, members in (
         (DayItem.seen, write.seen),
         (DayItem.sessions, total.sessions),
@@ -244,8 +244,8 @@ def actions(settings: Settings, day: str, write: Addition) -> list[Action]:
         (DayItem.currencies, write.new_currencies),
     ):
         if members:
-            actions.append(attribute.add(members))
-    actions.append(DayItem.revision.add(1))
+            actions.append(Add(attribute, members))
+    actions.append(Add(DayItem.revision, 1))
     if settings.day_ttl_days is not None:
         actions.append(DayItem.expires_at.set(end_of(day, settings.day_ttl_days)))
     return actions
@@ -254,7 +254,7 @@ def actions(settings: Settings, day: str, write: Addition) -> list[Action]:
 def _may_count(write: Addition, events_max: int) -> Condition:
     """None of the ids is there, the day takes them all, and it is neither merged away nor full."""
     return AllOf(
-        *(~DayItem.seen.contains(message_hash) for message_hash in sorted(write.seen)),
+        NoneIn(DayItem.seen, sorted(write.seen)),
         DayItem.merged_into.does_not_exist(),
         DayItem.full.does_not_exist(),
         *fits(DayItem.seen, write.seen, events_max),

@@ -456,7 +456,7 @@ PLANTS = {
     ),
     "no-seen": Plant(
         "service.store",
-        "*(~DayItem.seen.contains(message_hash) for message_hash in sorted(write.seen)),",
+        "NoneIn(DayItem.seen, sorted(write.seen)),",
         "",
         "two ingests of one event, a merge",
     ),
