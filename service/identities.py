@@ -6,7 +6,7 @@ from datetime import UTC
 from . import days, keys
 from .days import StoredDay
 from .dynamodb import Calls, ConditionFailedError, TransactionFailedError
-from .models import AliasItem, AllOf, DayItem, Item, PendingItem, Raw, WayBackItem, stored_day
+from .models import AliasItem, AllOf, DayItem, Item, PendingItem, Raw, WayBackItem, check_schema, stored_day
 from .problems import Unavailable
 from .settings import AGE_DAYS_MAX
 from .store import ROUNDS_MAX, Work, actions, end_of, fits, read_again
@@ -150,5 +150,6 @@ def _seal_item(work: Work, anonymous_id: str, user_id: str, day: str, revision: 
 
 def _alias(raw: Raw | None) -> Alias:
     assert raw is not None  # an alias is never deleted
+    check_schema(raw)
     item = AliasItem.from_raw_data(dict(raw))
     return Alias(item.user_id, item.status, item.started_at, None if item.days is None else int(item.days))

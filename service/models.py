@@ -25,6 +25,7 @@ from pynamodb.models import Model
 from . import keys
 from .days import StoredDay
 from .metrics import COUNTERS
+from .problems import Unavailable
 
 Raw = Mapping[str, Mapping[str, Any]]
 """An item as botocore gives and takes it: {"events": {"N": "3"}}."""
@@ -51,6 +52,10 @@ class NumberFamily:
         return unquote(attribute_name[len(self.prefix) :]) if attribute_name.startswith(self.prefix) else None
 
 
+SCHEMA = 1
+"""The version of what is declared here. A change that an older reader would misread raises it (docs/upgrading.md)."""
+
+
 class Item(Model):
     """What every item has."""
 
@@ -58,6 +63,8 @@ class Item(Model):
     sk = UnicodeAttribute(range_key=True, attr_name="SK")
     # Epoch seconds; DynamoDB deletes the item some time after it (TTL).
     expires_at = NumberAttribute(null=True, attr_name="expiresAt")
+    # Absent in items from before it was kept, which read the same.
+    schema = NumberAttribute(null=True, default_for_new=SCHEMA)
 
 
 class DayItem(Item):
@@ -130,6 +137,15 @@ class SettingsItem(Item):
     timezone = UnicodeAttribute()
 
 
+def check_schema(raw: Raw) -> None:
+    """Raises Unavailable for an item that a newer version wrote: to guess at it could count wrongly."""
+    if _value(raw, Item.schema, 0) > SCHEMA:
+        raise Unavailable(
+            "The table holds items of a newer version of Footfall; deploy that version again.",
+            code="misconfigured",
+        )
+
+
 def attribute(model: type[Item], python_name: str) -> Attribute[Any]:
     """The declared attribute behind a Python name."""
     return model.get_attributes()[python_name]
@@ -150,6 +166,7 @@ def stored_day(raw: Raw) -> StoredDay:
     By hand rather than by `from_raw_data`: the families have no fixed names, and a range query reads hundreds of
     attributes, which PynamoDB's descriptors make three times as slow.
     """
+    check_schema(raw)
     day = StoredDay(keys.day_of(raw[DayItem.sk.attr_name]["S"]))
     counters = day.metrics.counters
     for name, typed in raw.items():

@@ -19,12 +19,25 @@ from .days import Addition, Admission, StoredDay
 from .dynamodb import Calls, ConditionFailedError, TransactionFailedError
 from .events import Event
 from .metrics import Metrics
-from .models import COUNTER_ATTRIBUTES, Add, AliasItem, AllOf, DayItem, NoneIn, Raw, SettingsItem, stored_day
+from .models import (
+    COUNTER_ATTRIBUTES,
+    SCHEMA,
+    Add,
+    AliasItem,
+    AllOf,
+    DayItem,
+    NoneIn,
+    Raw,
+    SettingsItem,
+    stored_day,
+)
 from .problems import Unavailable
 from .settings import Settings
 
 # A write whose day changes each time between reading and writing again; four writers at once need two rounds.
 ROUNDS_MAX = 20
+# A newer number stays: an older version may write during a deployment.
+_KEEP_SCHEMA = DayItem.schema.set(DayItem.schema | SCHEMA)
 
 
 Follow = Callable[[str], str]
@@ -245,7 +258,7 @@ def actions(settings: Settings, day: str, write: Addition) -> list[Action]:
     ):
         if members:
             actions.append(Add(attribute, members))
-    actions.append(Add(DayItem.revision, 1))
+    actions += [Add(DayItem.revision, 1), _KEEP_SCHEMA]
     if settings.day_ttl_days is not None:
         actions.append(DayItem.expires_at.set(end_of(day, settings.day_ttl_days)))
     return actions

@@ -164,7 +164,7 @@ def test_a_body_that_is_not_what_its_encoding_says_is_refused(
 
 
 def test_what_is_not_there_is_404_and_what_is_not_answered_405(door: httpx.Client) -> None:
-    for path in ("/", "/v1", "/v2/batch", "/v1/batch/", "/v1/users/u-1/", "/v1/import", "/docs/nothing.js"):
+    for path in ("/", "/v1", "/v2/batch", "/v1/batch/", "/v1/users/u-1/", "/v1/erase", "/docs/nothing.js"):
         problem(door.get(path), 404, "not_found")
     assert door.get("/docs/..%2Fapp.py").status_code == 404
     for method, path, allowed in (

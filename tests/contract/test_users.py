@@ -538,7 +538,7 @@ def test_the_seals_of_a_merge_expire_after_the_window(client: httpx.Client, tabl
     for seal in seals:
         assert seal["mergedInto"] == {"S": "u-1"}
         assert int(seal["expiresAt"]["N"]) > NOON.timestamp() + 86_400
-        assert set(seal) <= {"mergedInto", "expiresAt", "revision"}
+        assert set(seal) <= {"mergedInto", "expiresAt", "revision", "schema"}
 
 
 def test_a_table_remembers_its_time_zone(table: Table) -> None:
@@ -546,3 +546,41 @@ def test_a_table_remembers_its_time_zone(table: Table) -> None:
 
     assert store.remembered_timezone(calls, "Europe/Berlin") == "Europe/Berlin"
     assert store.remembered_timezone(calls, "UTC") == "Europe/Berlin"
+
+
+# --- items of other versions -----------------------------------------------------------------------------------------
+
+
+def _store(table: Table, key: tuple[str, str], item: dict[str, Any]) -> None:
+    whole = {"PK": {"S": key[0]}, "SK": {"S": key[1]}} | item
+    table.client.put_item(TableName=table.name, Item=whole)
+
+
+def test_items_from_before_the_schema_number_read_the_same(client: httpx.Client, table: Table) -> None:
+    post(client, [make_event(userId=..., anonymousId="a1")])
+    for key, item in builders.items(table).items():
+        assert item.pop("schema") == {"N": "1"}, key
+        _store(table, key, item)
+    merged = client.post("/v1/users/u-1/merge", json={"anonymousId": "a1"}, headers=READER)
+
+    assert (merged.status_code, merged.json()["days"]) == (200, 1)
+    assert client.get("/v1/users/u-1/metrics", headers=READER).json()["totals"]["events"] == 1
+
+
+def test_items_of_a_newer_version_are_not_guessed_at(client: httpx.Client, table: Table) -> None:
+    post(client, [make_event(userId="u-1")])
+    for key, item in builders.items(table).items():
+        _store(table, key, item | {"schema": {"N": "2"}})
+    reading = client.get("/v1/users/u-1/metrics", headers=READER)
+
+    assert (reading.status_code, reading.json()["code"]) == (503, "misconfigured")
+
+
+def test_writing_keeps_the_number_of_a_newer_version(client: httpx.Client, table: Table) -> None:
+    post(client, [make_event(userId="u-1", messageId="m-1")])
+    ((key, item),) = builders.items(table).items()
+    _store(table, key, item | {"schema": {"N": "2"}})
+    post(client, [make_event(userId="u-1", messageId="m-2")])
+    ((_, item),) = builders.items(table).items()
+
+    assert (item["schema"], item["events"]) == ({"N": "2"}, {"N": "2"})

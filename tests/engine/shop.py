@@ -127,7 +127,8 @@ def new_table(url: str) -> Table:
 @contextlib.contextmanager
 def opened(table: Table, now: datetime, **variables: str) -> Iterator[Shop]:
     """A shop on this table, its process just started; `variables` are settings without FOOTFALL_."""
-    with asyncio.Runner() as runner:
+    # With a factory it leaves the thread's own loop, which the Lambda adapter uses, where it is.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         shop = Shop(table, now, {f"FOOTFALL_{name}": value for name, value in variables.items()}, runner)
         try:
             yield shop

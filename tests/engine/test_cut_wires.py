@@ -446,7 +446,7 @@ def test_the_first_request_of_a_process_survives_the_loss_of_what_it_asks_first(
     assert shop.item("SETTINGS", "SETTINGS") == {
         "PK": {"S": "SETTINGS"},
         "SK": {"S": "SETTINGS"},
-        "timezone": {"S": "UTC"},
+        "timezone": {"S": "UTC"}, "schema": {"N": "1"},
     }
 
 
