@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from .events import Event, Rejection
 from .metrics import OTHER, Metrics
+from .problems import Unavailable
 
 # DynamoDB takes 300 operators in an expression: with the other conditions 90 ids fit, 95 do not.
 IDS_PER_WRITE_MAX = 90
@@ -56,7 +57,8 @@ class Outcome:
     accepted: int = 0
     duplicates: int = 0
     rejected: list[Rejection] = field(default_factory=list)
-    is_undecided: bool = False
+    # Why some events could not be decided; None when all were.
+    undecided: Unavailable | None = None
 
 
 def admit(events: Iterable[Event], stored: StoredDay, events_max: int) -> Admission:
@@ -82,6 +84,21 @@ def admit(events: Iterable[Event], stored: StoredDay, events_max: int) -> Admiss
             if amount:
                 currencies.add(amount.currency)
             result.admitted.append(event)
+    return result
+
+
+def admit_beside(events: Sequence[Event], own: StoredDay, other: StoredDay, events_max: int) -> Admission:
+    """Decide events whose first copy may be on another user's day. Duplicates of either day are decided first.
+
+    A full day no longer knows what it has counted, and so refuses what may be among it.
+    """
+    result = admit([event for event in events if event.message_hash not in other.seen], own, events_max)
+    result.duplicates += [event for event in events if event.message_hash in other.seen]
+    if other.full:
+        result.rejections += [
+            _day_full(event, "the day of its first copy is full") for event in result.admitted
+        ]
+        result.admitted = []
     return result
 
 

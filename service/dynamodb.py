@@ -4,6 +4,7 @@ Names, values and conditions come from `models` as PynamoDB expressions; signing
 PynamoDB's own connection is not used: it returns neither the consumed capacity nor the item a condition failed on.
 """
 
+import math
 import random
 import threading
 import time
@@ -25,7 +26,8 @@ from .keys import Key
 from .models import Item, Raw
 from .problems import Unavailable
 
-# A call and its two retries end within 9 s; PynamoDB's defaults would add up to 180 s.
+# An attempt ends within 3 s, a call with its two retries within 12 s, pauses included; PynamoDB's defaults would add up
+# to 180 s.
 CONNECT_TIMEOUT_SECONDS = 1
 READ_TIMEOUT_SECONDS = 2
 ATTEMPTS_MAX = 3
@@ -53,10 +55,21 @@ _NOT_NOW = frozenset(
         "TransactionConflictException",
         "TransactionInProgressException",
         "IdempotentParameterMismatchException",
+        "ReplicatedWriteConflictException",
         # A deployment that is not finished or not right: clients must keep their events until it is.
+        "AccessDenied",
         "AccessDeniedException",
         "ExpiredTokenException",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "KMSAccessDeniedException",
+        "KMSDisabledException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+        "MissingAuthenticationTokenException",
         "ResourceNotFoundException",
+        "SignatureDoesNotMatch",
         "UnrecognizedClientException",
     }
 )
@@ -97,7 +110,20 @@ def connect(endpoint_url: str | None = None, *, region: str | None = None) -> An
         max_pool_connections=CONNECTIONS_MAX,
     )
     session = botocore.session.get_session()
-    return session.create_client("dynamodb", region, endpoint_url=endpoint_url, config=config)
+    client = session.create_client("dynamodb", region, endpoint_url=endpoint_url, config=config)
+    client.meta.events.register_first("needs-retry.dynamodb", _stop_after_deadline)
+    return client
+
+
+# The deadline of the call a thread is making, for the hook below, which botocore tells nothing of ours.
+_calling = threading.local()
+
+
+def _stop_after_deadline(response: Any, caught_exception: Any, **_: Any) -> None:
+    """No further attempt once the time is over: each takes up to 3 s, and the function's own end is no reply at all."""
+    has_failed = caught_exception is not None or response[0].status_code >= 500
+    if has_failed and time.monotonic() > getattr(_calling, "deadline", math.inf):
+        raise Unavailable from caught_exception
 
 
 def create_table(client: Any, name: str) -> bool:
@@ -189,6 +215,19 @@ class Calls:
                 return
             arguments = {**arguments, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
 
+    def scan(self, *, after: Raw | None = None) -> Iterable[tuple[Sequence[Raw], Raw | None]]:
+        """Every item of the table, strongly consistent, page by page of at most 1 MB.
+
+        Each page comes with the key it ends at, `after` which another scan goes on; with none it was the last.
+        """
+        arguments: dict[str, Any] = {"TableName": self.table.name, "ConsistentRead": True}
+        while True:
+            reply = self._call("scan", arguments | ({"ExclusiveStartKey": after} if after else {}))
+            after = reply.get("LastEvaluatedKey") or None
+            yield reply["Items"], after
+            if after is None:
+                return
+
     def update(self, key: Key, actions: Sequence[Action], condition: Condition) -> None:
         """Change one item. Raises ConditionFailedError."""
         self._call("update_item", self.update_action(key, actions, condition)["Update"])
@@ -233,12 +272,13 @@ class Calls:
         for attempt in range(1, CONFLICT_ATTEMPTS_MAX + 1):
             if time.monotonic() > self.deadline:
                 raise Unavailable
+            _calling.deadline = self.deadline
             try:
                 reply: dict[str, Any] = getattr(self.table.client, operation)(
                     ReturnConsumedCapacity="TOTAL", **arguments
                 )
             except ClientError as error:
-                if not self._is_conflict(error, arguments) or attempt == CONFLICT_ATTEMPTS_MAX:
+                if not self._is_retried(error, arguments) or attempt == CONFLICT_ATTEMPTS_MAX:
                     raise Unavailable from error
                 time.sleep(random.uniform(0, CONFLICT_DELAY_SECONDS * 2**attempt))  # noqa: S311 - jitter
             except (BotoCoreError, ResponseParserError) as error:
@@ -251,7 +291,7 @@ class Calls:
                 return reply
         raise AssertionError("unreachable")
 
-    def _is_conflict(self, error: ClientError, arguments: Mapping[str, Any]) -> bool:
+    def _is_retried(self, error: ClientError, arguments: Mapping[str, Any]) -> bool:
         """Whether to try again at once. Raises what the error means, or the error itself when it is our mistake."""
         response: Mapping[str, Any] = error.response
         code = response["Error"]["Code"]
@@ -260,7 +300,9 @@ class Calls:
             self._add(write_units=write_units(item_bytes(item or {})))
             raise ConditionFailedError(item) from None
         if code == "TransactionCanceledException":
-            reasons = response.get("CancellationReasons", [])
+            reasons = response.get("CancellationReasons") or [{"Code": "TransactionConflict"}] * len(
+                arguments["TransactItems"]
+            )
             codes = {reason.get("Code", "None") for reason in reasons}
             self._add(write_units=_cancelled_units(arguments["TransactItems"], reasons))
             if _CONDITION_FAILED in codes:
@@ -287,7 +329,7 @@ class Calls:
         units = sum(part.get("CapacityUnits", 0) for part in parts)
         # A transaction whose token was known already reports what it read; DynamoDB Local names no kind.
         read = sum(part.get("ReadCapacityUnits", 0) for part in parts)
-        if operation in ("get_item", "query"):
+        if operation in ("get_item", "query", "scan"):
             least = read_units((), is_consistent=arguments["ConsistentRead"])
             self._add(read_units=max(units, least), is_corrected=units < least)
             return

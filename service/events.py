@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from decimal import Decimal
 from typing import Any
 
 from . import ids, metrics, money
@@ -112,8 +111,6 @@ class Rules:
         if not isinstance(kind, str) or kind not in TYPES:
             raise _RefusedError("invalid_event", "type is one of " + ", ".join(sorted(TYPES)))
         own_context = _object(raw, "context")
-        own_context = {name: value for name, value in own_context.items() if value is not None}
-        context = {**outer_context, **own_context}
         event = Event(
             index=index,
             type=kind,
@@ -125,8 +122,17 @@ class Rules:
             anonymous_id=ids.anonymous_id(raw.get("anonymousId")),
             previous_id=ids.anonymous_id(raw.get("previousId")) if kind == "alias" else None,
         )
-        self._check_identity(event, context.get("userToken"))
-        agent = context.get("userAgent")
+        if event.previous_id:
+            event.anonymous_id = (
+                None  # an alias says whose the previous id is, and nothing of the present one
+            )
+
+        def context(name: str) -> object:
+            value = own_context.get(name)
+            return outer_context.get(name) if value is None else value
+
+        self._check_identity(event, context("userToken"))
+        agent = context("userAgent")
         if isinstance(agent, str) and _names_crawler(agent):
             raise _RefusedError("bot", "context.userAgent names a crawler")
         if kind in COUNTED_TYPES:
@@ -141,7 +147,7 @@ class Rules:
                 )
             else:
                 event.part = metrics.page_view()
-            event.part.session = _session(context.get("sessionId"))
+            event.part.session = _session(context("sessionId"))
         return event
 
     def _check_identity(self, event: Event, token: object) -> None:
@@ -189,7 +195,7 @@ def timestamp(value: object) -> datetime:
     if isinstance(value, str) and len(value) <= 64 and not _IMPOSSIBLE_OFFSET.search(value):
         for text in (value, _LEAP_SECOND.sub(r"\g<1>59", value)):
             try:
-                instant = datetime.fromisoformat(text)
+                instant = datetime.fromisoformat(text.upper())
             except ValueError:
                 continue
             return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
@@ -202,8 +208,14 @@ def short_hash(data: bytes) -> bytes:
 
 
 def _check_size(raw: Mapping[str, Any]) -> None:
-    # A decimal is counted with the digits it has, not with the quotes a string would bring.
-    if len(_canonical(raw, decimal=lambda number: 10 ** (len(str(number)) - 1))) > EVENT_BYTES_MAX:
+    decimals: list[str] = []
+
+    def noted(number: object) -> str:
+        decimals.append(str(number))
+        return decimals[-1]
+
+    # Without the quotes that a decimal gets here and had not when it was sent.
+    if len(_canonical(raw, noted)) - 2 * len(decimals) > EVENT_BYTES_MAX:
         raise _RefusedError("event_too_large", f"an event has at most {EVENT_BYTES_MAX} bytes")
 
 
@@ -217,10 +229,12 @@ def _message_id(value: object) -> str | None:
     raise _RefusedError("invalid_id", "messageId is a string")
 
 
-def _canonical(raw: Mapping[str, Any], *, decimal: Callable[[Decimal], object] = str) -> bytes:
+def _canonical(raw: Mapping[str, Any], decimal_text: Callable[[object], str] = str) -> bytes:
     """The event as sent, whatever the order of its keys."""
     try:
-        text = json.dumps(raw, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=decimal)
+        text = json.dumps(
+            raw, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=decimal_text
+        )
     except (RecursionError, ValueError):
         raise _RefusedError(
             "invalid_event", "the event is nested too deeply or holds an endless number"

@@ -30,21 +30,28 @@ def as_lambda(app: FastAPI) -> Callable[[dict[str, Any], Any], dict[str, Any]]:
 def _with_path_as_sent(event: dict[str, Any]) -> dict[str, Any]:
     """Encode again what the gateway has decoded, because Mangum decodes it too: the user `a%41` is not the user `aA`.
 
-    The gateway also cuts a path at a `?` it has decoded (a%3Fb arrives as `a`), which is another user's path; then the
-    route it chose and the parameters it found there are the path. Events without such a route are left alone: those of
-    function URLs arrive as sent.
+    Events without a route of the API's are left alone: those of function URLs arrive as sent.
     """
     method, _, template = event.get("routeKey", "").partition(" ")
     if not method or not template.startswith("/"):
         return event
     request = event["requestContext"]
-    path = request["http"]["path"]
-    parameters = event.get("pathParameters") or {}
-    if any("?" in unquote(value) for value in parameters.values()):
-        path = template
-        for name, value in parameters.items():
-            path = path.replace(f"{{{name}}}", value if "?" in value else unquote(value))
+    path = _whole(request["http"]["path"], template, event.get("pathParameters") or {})
     return {
         **event,
         "requestContext": {**request, "http": {**request["http"], "path": quote(path, safe="/")}},
     }
+
+
+def _whole(path: str, template: str, parameters: dict[str, str]) -> str:
+    """The path before the gateway cut it at a `?` it had decoded: /v1/users/a is another user's than /v1/users/a%3Fb.
+
+    The route it chose and the parameters it found there say what was cut off.
+    """
+    for decode in (str, unquote):
+        filled = template
+        for name, value in parameters.items():
+            filled = filled.replace(f"{{{name}}}", decode(value))
+        if path in (filled, filled.partition("?")[0]):
+            return filled
+    return path

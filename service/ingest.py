@@ -142,6 +142,6 @@ def _side_by_side(
     for attempt in attempts:
         try:
             results.append(attempt())
-        except Unavailable:
-            outcome.is_undecided = True
+        except Unavailable as undecided:
+            outcome.undecided = outcome.undecided or undecided
     return results

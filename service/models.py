@@ -17,7 +17,7 @@ from pynamodb.attributes import (
     UnicodeSetAttribute,
 )
 from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.operand import Path
+from pynamodb.expressions.operand import Path, _Size
 from pynamodb.expressions.update import AddAction
 from pynamodb.expressions.util import get_value_placeholder
 from pynamodb.models import Model
@@ -160,8 +160,8 @@ _FAMILIES = (
 )
 
 
-def stored_day(raw: Raw) -> StoredDay:
-    """Read a day item.
+def stored_day(raw: Raw, *, with_ids: bool = True) -> StoredDay:
+    """Read a day item; without its ids and names, which replies do not show, in a tenth of the memory.
 
     By hand rather than by `from_raw_data`: the families have no fixed names, and a range query reads hundreds of
     attributes, which PynamoDB's descriptors make three times as slow.
@@ -176,10 +176,11 @@ def stored_day(raw: Raw) -> StoredDay:
             for family, sums in _FAMILIES:
                 if (member := family.member(name)) is not None:
                     getattr(day.metrics, sums)[member] = int(typed["N"])
-    day.seen = _value(raw, DayItem.seen, set())
     day.metrics.sessions = _value(raw, DayItem.sessions, set())
-    day.names = _value(raw, DayItem.names, set())
-    day.currencies = _value(raw, DayItem.currencies, set())
+    if with_ids:
+        day.seen = _value(raw, DayItem.seen, set())
+        day.names = _value(raw, DayItem.names, set())
+        day.currencies = _value(raw, DayItem.currencies, set())
     day.revision = _value(raw, DayItem.revision, None)
     day.merged_into = _value(raw, DayItem.merged_into, None)
     day.full = _value(raw, DayItem.full, False)
@@ -189,6 +190,10 @@ def stored_day(raw: Raw) -> StoredDay:
 def _value(raw: Raw, attr: Attribute[Any], default: Any) -> Any:
     typed = raw.get(attr.attr_name)
     return default if typed is None else attr.deserialize(attr.get_value(dict(typed)))
+
+
+class Size(_Size):
+    """The number of members of a set. PynamoDB keeps the operand private and its own `size` untyped."""
 
 
 class Add(AddAction):

@@ -179,6 +179,11 @@ def metrics_body(
     return b'%b,"days":[%b],"totals":%b}' % (json_body(head)[:-1], days, total)
 
 
+def day_body(distinct_id: str, stored: StoredDay) -> bytes:
+    """One day of one user or anonymous visitor, as a range query has it."""
+    return _numbers({"userId": distinct_id, "day": stored.day}, stored.metrics)
+
+
 _COUNTER_NAMES = tuple((to_camel(name), name) for name in COUNTERS)
 
 
@@ -204,5 +209,5 @@ def _money(amounts_minor: Mapping[str, int]) -> bytes:
 
 
 def json_body(value: object) -> bytes:
-    """Compact JSON, ASCII only."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    """Compact JSON. A lone surrogate, which UTF-8 has not, leaves as the escape it came as."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="backslashreplace")

@@ -6,19 +6,22 @@ time, and a `def` route costs it a hop to another thread (twice the CPU of the w
 
 import re
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from . import __version__, assets, identities, ids, ingest, merge, openapi, replies, store, wire
 from .days import Outcome
+from .dynamodb import Calls
 from .events import Event, Rejection, Rules
-from .problems import Forbidden, IdentityConflict, InvalidRequest, Unauthorized, Unavailable
+from .problems import Forbidden, IdentityConflict, InvalidRequest, Unauthorized
 from .service import Service
 from .store import Work
 
 RANGE_DAYS_MAX = 366
 RANGE_DAYS_DEFAULT = 30
+# Lambda replies with 6 MB, in which the body is a JSON string and its quotes are escaped.
+REPLY_BYTES_MAX = 4_500_000
 
 router = APIRouter()
 
@@ -32,8 +35,8 @@ async def post_batch(request: Request) -> Response:
     """Events of any users and days. Always safe to send again: what was counted is not counted twice."""
     service = Service.of(request)
     body = await service.body(request)
-    document = wire.json_object(body, request.headers.get("content-encoding"))
-    return _ingest(request, service, wire.batch(document, len(body)))
+    document, size_bytes = wire.json_object(body, request.headers.get("content-encoding"))
+    return _ingest(request, service, wire.batch(document, size_bytes))
 
 
 @router.post("/v1/import", **openapi.IMPORT)
@@ -41,17 +44,17 @@ async def post_import(request: Request) -> Response:
     """History from elsewhere: like a batch, with the secret key, and events of any day since 2000."""
     service = Service.of(request)
     body = await service.body(request)
-    document = wire.json_object(body, request.headers.get("content-encoding"))
-    return _ingest(request, service, wire.batch(document, len(body)), is_import=True)
+    document, size_bytes = wire.json_object(body, request.headers.get("content-encoding"))
+    return _ingest(request, service, wire.batch(document, size_bytes), is_import=True)
 
 
 async def post_event(request: Request) -> Response:
     """One event as the body. `type` comes from the path when absent."""
     service = Service.of(request)
     body = await service.body(request)
-    document = wire.json_object(body, request.headers.get("content-encoding"))
+    document, size_bytes = wire.json_object(body, request.headers.get("content-encoding"))
     type_of_path = wire.TYPE_OF_PATH[request.url.path.rpartition("/")[2]]
-    return _ingest(request, service, wire.single(document, type_of_path, len(body)))
+    return _ingest(request, service, wire.single(document, type_of_path, size_bytes))
 
 
 for _path, _type in wire.TYPE_OF_PATH.items():
@@ -76,8 +79,8 @@ def _ingest(request: Request, service: Service, batch: wire.Batch, *, is_import:
     if events:
         work = Work(service.calls(request), service.settings, now, is_import)
         decided = ingest.ingest(work, events)
-        if decided.is_undecided:
-            raise Unavailable
+        if decided.undecided:
+            raise decided.undecided
         outcome = Outcome(decided.accepted, decided.duplicates, outcome.rejected + decided.rejected)
     request.scope["footfall.counts"] = {
         "accepted": outcome.accepted,
@@ -128,7 +131,7 @@ async def get_metrics(
     service.require_secret(request)
     distinct_id = _distinct_id(userId)
     first_day, last_day = _range(service, first, last)
-    is_filled = _flag(fill)
+    is_filled = _flag("fill", fill)
     calls = service.calls(request)
     owner = _owner(service, calls, distinct_id)
     stored = store.days_between(calls, owner, first_day.isoformat(), last_day.isoformat())
@@ -138,7 +141,12 @@ async def get_metrics(
         "to": last_day.isoformat(),
         "timezone": service.settings.timezone.key,
     }
-    return _json(replies.metrics_body(head, first_day, last_day, stored, fill=is_filled))
+    body = replies.metrics_body(head, first_day, last_day, stored, fill=is_filled)
+    if len(body) > REPLY_BYTES_MAX:
+        raise InvalidRequest(
+            "The answer is too long for one reply. Ask for fewer days.", code="invalid_range"
+        )
+    return _json(body)
 
 
 @router.get("/v1/users/{userId}", **openapi.USER)
@@ -167,7 +175,7 @@ async def post_merge(request: Request, userId: str) -> Response:  # noqa: N803 -
     """Make an anonymous visitor this user: the same merge as identify, for the shop's own backend."""
     service = Service.of(request)
     service.require_secret(request)
-    document = wire.json_object(await service.body(request), request.headers.get("content-encoding"))
+    document, _ = wire.json_object(await service.body(request), request.headers.get("content-encoding"))
     try:
         user_id, anonymous_id = ids.user_id(userId), ids.anonymous_id(document.get("anonymousId"))
     except ids.InvalidIdError as error:
@@ -185,7 +193,7 @@ async def post_merge(request: Request, userId: str) -> Response:  # noqa: N803 -
     )
 
 
-def _owner(service: Service, calls: Any, distinct_id: str) -> str:
+def _owner(service: Service, calls: Calls, distinct_id: str) -> str:
     """Whose days to read: a merged anonymous id's user. A merge under way is finished first."""
     if not ids.is_anonymous(distinct_id):
         return distinct_id
@@ -234,9 +242,9 @@ def _day(name: str, text: str) -> date:
     raise InvalidRequest(f"{name} is a day, YYYY-MM-DD.", code="invalid_range")
 
 
-def _flag(text: str) -> bool:
+def _flag(name: str, text: str) -> bool:
     if text not in ("true", "false", "1", "0"):
-        raise InvalidRequest("fill is true or false.")
+        raise InvalidRequest(f"{name} is true or false.")
     return text in ("true", "1")
 
 
@@ -249,7 +257,7 @@ async def get_health(
     deep: Annotated[str, Query(description="1 reads the table too, and needs the secret key.")] = "0",
 ) -> Response:
     """Whether the service answers. Touches no database unless asked to."""
-    if deep == "1":
+    if _flag("deep", deep):
         service = Service.of(request)
         service.require_secret(request)
         store.ping(service.calls(request))

@@ -11,7 +11,6 @@ from typing import Any
 
 from pynamodb.attributes import Attribute
 from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.operand import _Size
 from pynamodb.expressions.update import Action
 
 from . import days, keys
@@ -29,6 +28,7 @@ from .models import (
     NoneIn,
     Raw,
     SettingsItem,
+    Size,
     stored_day,
 )
 from .problems import Unavailable
@@ -93,8 +93,7 @@ def _count_chunk(work: Work, result: Counted, day: str, chunk: list[Event]) -> N
         decided = days.admit(chunk, stored, events_max)
         if decided.rejections and not is_read:
             # Nothing is refused on a guess: what looks too much may hold duplicates.
-            raw = work.calls.get(key, is_consistent=True)
-            stored, is_read = (stored_day(raw) if raw else stored), True
+            stored, is_read = _read(work, result.owner, day), True
             if stored.merged_into:
                 result.owner, stored, is_read = stored.merged_into, StoredDay(day), False
             continue
@@ -151,43 +150,28 @@ def count_beside(work: Work, owner: str, day: str, events: Sequence[Event], othe
 
 
 def _count_chunk_beside(work: Work, result: Counted, day: str, chunk: list[Event], other_owner: str) -> None:
-    """All at once when all are new and fit; else by halves, down to one."""
-    if len(chunk) == 1:
-        _count_one_beside(work, result, day, chunk[0], other_owner)
-        return
-    new_day = StoredDay(day)
-    if not days.admit(chunk, new_day, work.settings.max_events_per_user_day).rejections:
-        try:
-            _transact_beside(work, result.owner, new_day, chunk, other_owner)
-        except TransactionFailedError:
-            pass
-        else:
-            result.admission.admitted += chunk
-            return
-    middle = len(chunk) // 2
-    for half in (chunk[:middle], chunk[middle:]):
-        _count_chunk_beside(work, result, day, half, other_owner)
-
-
-def _count_one_beside(work: Work, result: Counted, day: str, event: Event, other_owner: str) -> None:
     events_max = work.settings.max_events_per_user_day
-    own, other = StoredDay(day), StoredDay(day)
+    own, other, is_read = StoredDay(day), StoredDay(day), False
     for _ in range(ROUNDS_MAX):
-        if event.message_hash in other.seen:
-            result.admission.duplicates.append(event)
+        decided = days.admit_beside(chunk, own, other, events_max)
+        if decided.rejections and not is_read:
+            # Nothing is refused on a guess.
+            own, other, is_read = _read(work, result.owner, day), _read(work, other_owner, day), True
+            continue
+        room = events_max - len(other.seen)
+        if 0 < room < len(decided.admitted):
+            middle = chunk.index(decided.admitted[room])
+            for part in (chunk[:middle], chunk[middle:]):
+                _count_chunk_beside(work, result, day, part, other_owner)
             return
-        if other.full or len(other.seen) >= events_max:
-            # The other day counts nothing any more, so no first copy can arrive there.
-            _count_chunk(work, result, day, [event])
-            return
-        decided = days.admit([event], own, events_max)
-        if decided.admitted:
-            try:
-                _transact_beside(work, result.owner, own, [event], other_owner)
-            except TransactionFailedError as failed:
-                other = read_again(failed.items[0], other)
-                own = read_again(failed.items[1], own)
-                continue
+        try:
+            if decided.admitted:
+                # Without room the other day counts nothing any more: no first copy can still arrive there.
+                _write_beside(work, result.owner, own, decided.admitted, other_owner if room > 0 else None)
+        except TransactionFailedError as failed:
+            *others, mine = failed.items
+            other, own = read_again(others[0] if others else None, other), read_again(mine, own)
+            continue
         result.admission.admitted += decided.admitted
         result.admission.duplicates += decided.duplicates
         result.admission.rejections += decided.rejections
@@ -195,12 +179,13 @@ def _count_one_beside(work: Work, result: Counted, day: str, event: Event, other
     raise Unavailable
 
 
-def _transact_beside(
-    work: Work, owner: str, own: StoredDay, events: Sequence[Event], other_owner: str
+def _write_beside(
+    work: Work, owner: str, own: StoredDay, events: Sequence[Event], other_owner: str | None
 ) -> None:
-    """Raises TransactionFailedError about the other day and the own, in this order."""
+    """Raises TransactionFailedError about the other day, if there is one, and the own, in this order."""
     write = days.addition(events, own)
     fence = Addition(Metrics(), write.seen, set(), set())
+    parts = [(owner, write)] if other_owner is None else [(other_owner, fence), (owner, write)]
     work.calls.transact(
         *(
             work.calls.update_action(
@@ -208,19 +193,25 @@ def _transact_beside(
                 actions(work.settings, own.day, added),
                 _may_count(added, work.settings.max_events_per_user_day),
             )
-            for whose, added in ((other_owner, fence), (owner, write))
+            for whose, added in parts
         )
     )
+
+
+def _read(work: Work, owner: str, day: str) -> StoredDay:
+    raw = work.calls.get(keys.day_key(owner, day), is_consistent=True)
+    return stored_day(raw) if raw else StoredDay(day)
 
 
 def days_between(calls: Calls, distinct_id: str, first_day: str, last_day: str) -> list[StoredDay]:
     """The days with events from `first_day` to `last_day`, both inclusive, in order. One Query."""
     items = calls.query(keys.user_pk(distinct_id), keys.day_range(first_day, last_day))
-    return [day for day in map(stored_day, items) if day.metrics.counters.get("events")]
+    stored = (stored_day(item, with_ids=False) for item in items)
+    return [day for day in stored if day.metrics.counters.get("events")]
 
 
 def outer_days(calls: Calls, distinct_id: str) -> tuple[str | None, str | None]:
-    """The first and the last day with events; None where there is none. Two Queries of an item each."""
+    """The first and the last day with events; None where there is none. Two Queries, of an item each as a rule."""
     found: list[str | None] = []
     for is_ascending in (True, False):
         items = calls.query(keys.user_pk(distinct_id), keys.every_day(), is_ascending=is_ascending, limit=1)
@@ -278,7 +269,7 @@ def _may_count(write: Addition, events_max: int) -> Condition:
 
 def fits(attribute: Attribute[Any], members: Collection[Any], members_max: int) -> list[Condition]:
     """Room for these members in a set; no condition without members."""
-    return [attribute.does_not_exist() | (_Size(attribute) <= members_max - len(members))] if members else []
+    return [attribute.does_not_exist() | (Size(attribute) <= members_max - len(members))] if members else []
 
 
 def end_of(day: str, days_after: int) -> int:

@@ -91,8 +91,8 @@ def parsed(body: bytes) -> object:
         pass
     except RecursionError:
         raise InvalidJson("The body is nested too deeply.") from None
-    # Python refuses integers of over 4,300 digits and Decimal exponents of over 18. They are JSON all the same, and
-    # spoil no more than the event they are in.
+    # Python refuses integers of over 4,300 digits and Decimal exponents of over 18 digits. They are JSON all the same,
+    # and spoil no more than the event they are in; every other number is read as above.
     try:
         return json.loads(body, parse_float=_number, parse_int=_number, parse_constant=_refuse_constant)
     except RecursionError:
@@ -101,12 +101,13 @@ def parsed(body: bytes) -> object:
         raise InvalidJson("The body is no valid JSON.") from None
 
 
-def json_object(body: bytes, encoding: str | None) -> dict[str, Any]:
-    """A body that is one object. Raises also InvalidRequest."""
-    document = parsed(inflated(body, encoding))
+def json_object(body: bytes, encoding: str | None) -> tuple[dict[str, Any], int]:
+    """A body that is one object, and its size in bytes, inflated. Raises also InvalidRequest."""
+    text = inflated(body, encoding)
+    document = parsed(text)
     if not isinstance(document, dict):
         raise InvalidRequest("The body is a JSON object.")
-    return document
+    return document, len(text)
 
 
 def batch(document: Mapping[str, Any], size_bytes: int) -> Batch:
@@ -154,13 +155,10 @@ def _text(value: object) -> str | None:
 
 
 def _number(text: str) -> object:
-    if len(text) <= 400:
-        try:
-            number = Decimal(text)
-        except DecimalException:
-            return text
-        return int(text) if text.lstrip("-").isdigit() else number
-    return text
+    try:
+        return int(text) if text.lstrip("-").isdigit() else Decimal(text)
+    except (ValueError, DecimalException):
+        return text
 
 
 def _refuse_constant(_: str) -> None:

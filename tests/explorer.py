@@ -108,7 +108,7 @@ def sent(name: str, *batch: Event, is_import: bool = False) -> Process:
     def run(work: store.Work) -> str:
         work = dataclasses.replace(work, is_import=is_import)
         outcome = ingest.ingest(work, batch)
-        assert not outcome.is_undecided, "nothing is undecided where nothing fails"
+        assert outcome.undecided is None, "nothing is undecided where nothing fails"
         return f"{outcome.accepted} accepted"
 
     return Process(name, run)

@@ -621,7 +621,9 @@ def test_spellings_of_one_id_are_one_user(client: httpx.Client, ids: dict[str, s
     assert totals(client, "Jos%C3%A9")["events"] == 1
 
 
-@pytest.mark.parametrize("user", ["u#1", "a?b", "a%41", "50%", "..a", "ü ber", "DAY#1", "u+1", "a&b=c", "💶"])
+@pytest.mark.parametrize(
+    "user", ["u#1", "a?b", "a%41", "a%3Fb", "50%", "..a", "ü ber", "DAY#1", "u+1", "a&b=c", "💶"]
+)
 def test_a_user_of_any_name_is_found_by_its_path(door: httpx.Client, user: str) -> None:
     post(door, [make_event(userId=user)])
     answer = metrics(door, quote(user, safe=""))
@@ -638,3 +640,41 @@ def test_every_accepted_event_is_in_the_sums_whatever_the_order(client: httpx.Cl
     sender(lambda sent: list(reversed(sent)))
 
     assert totals(client)["byEvent"] == {"N0": 7, "N1": 7, "N2": 6}
+
+
+# --- the same event, whatever it travels with ------------------------------------------------------------------------
+
+
+def test_an_event_over_the_limit_is_refused_also_when_it_is_compressed(client: httpx.Client) -> None:
+    event = make_event(properties={"text": "a" * 40_000})
+    body = gzip.compress(json.dumps({"batch": [event]}).encode())
+    reply = client.post("/v1/batch", content=body, headers=WRITER | {"Content-Encoding": "gzip"})
+
+    assert len(body) < 32_768
+    assert rejections(reply) == [(0, "event_too_large")]
+
+
+@pytest.mark.parametrize("number", ["0." + "3" * 5_000, "9" * 500, "1e400"])
+def test_a_number_is_read_the_same_whoever_its_neighbours_are(client: httpx.Client, number: str) -> None:
+    def body(*neighbours: str) -> bytes:
+        event = f'{{"type": "page", "userId": "u-1", "timestamp": "{at()}", "properties": {{"n": {number}}}}}'
+        return ('{"batch": [' + ", ".join([event, *neighbours]) + "]}").encode()
+
+    text = "a" * 20_000
+    huge = f'{{"type": "page", "userId": "u-2", "properties": {{"n": {"9" * 5_000}, "text": "{text}"}}}}'
+    alone = client.post("/v1/batch", content=body(), headers=WRITER)
+    beside = client.post("/v1/batch", content=body(huge, huge), headers=WRITER)
+
+    assert counts(alone) == (1, 0, 0)
+    # The neighbours have no messageId and are alike: one event.
+    assert counts(beside) == (1, 2, 0)
+    assert totals(client)["events"] == 1
+
+
+def test_an_id_of_a_hundred_thousand_combining_marks_is_refused_unread(client: httpx.Client) -> None:
+    # Normalising it would take minutes: the time grows with the square.
+    events = [make_event(userId="a" + "\u0301" * 100_000)]
+    body = gzip.compress(json.dumps({"batch": events}, ensure_ascii=False).encode())
+    reply = client.post("/v1/batch", content=body, headers=WRITER | {"Content-Encoding": "gzip"})
+
+    assert counts(reply) == (0, 0, 1)
