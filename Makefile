@@ -15,7 +15,7 @@ STAGE ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench explore build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
+.PHONY: help run test check fmt bench explore engines build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -31,7 +31,7 @@ check: install-dev install-sam ## format, lint, types, template, build: all that
 	$(PYTHON) -m pip check
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m mypy --strict service tests bench
+	$(PYTHON) -m mypy --strict service engines tests bench
 	$(SAM) validate --lint
 	$(SAM) build --parameter-overrides Architecture=$(LAMBDA_ARCHITECTURE)
 
@@ -44,6 +44,9 @@ bench: install-dev ## measure processor time and capacity units
 
 explore: install-dev ## try every interleaving of ingest and merge
 	@$(PYTHON) -m tests.explorer $(ARGS)
+
+engines: venv ## start DynamoDB Local and OpenSearch, without Docker
+	@exec $(PYTHON) -m engines run $(ARGS)
 
 build: install-sam ## build the function for Lambda into .aws-sam/build
 	$(SAM) build --parameter-overrides Architecture=$(LAMBDA_ARCHITECTURE)
@@ -73,7 +76,7 @@ lock: install-dev ## write requirements*.txt from requirements*.in; ARGS=--upgra
 
 clean: ## remove what was built and cached; .venv stays
 	rm -rf .aws-sam .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find service tests bench -name __pycache__ -type d -exec rm -rf {} +
+	find service engines tests bench -name __pycache__ -type d -exec rm -rf {} +
 
 # A version manager's shim can be on PATH and not run, so each candidate has to prove itself.
 venv:

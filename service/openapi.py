@@ -14,12 +14,16 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from . import problems, replies, wire
+from .events import EVENT_BYTES_MAX
 from .money import AMOUNT_MAX
 
 _DESCRIPTION = """
 Per-user e-commerce analytics. Post events as the Segment HTTP Tracking API takes them; read what a user did between
 two days. Every event counts once, however often it is sent; every reply that touched DynamoDB says what it consumed
 in `Footfall-Capacity`.
+
+Bodies are JSON whatever their Content-Type, and may be gzip. Fields that are not described are accepted and ignored;
+null is the same as absent. Errors are RFC 9457 problems; `code` says which.
 """
 
 Id = Annotated[
@@ -27,7 +31,8 @@ Id = Annotated[
     Field(
         min_length=1,
         max_length=128,
-        description="No control characters, no /. Placeholders such as null, undefined, 0 or guest are refused.",
+        description="1 to 128 characters; no control characters, no /. An integer is taken as its digits. Placeholders "
+        "such as null, undefined, 0 or guest are refused.",
     ),
 ]
 
@@ -61,8 +66,8 @@ class Properties(_Wire):
         le=float(AMOUNT_MAX),
         description="Else `total`, else `value`. A number or a numeric string.",
     )
-    total: float | str | None = None
-    value: float | str | None = None
+    total: float | str | None = Field(None, description="In place of `revenue`.")
+    value: float | str | None = Field(None, description="In place of `revenue` and `total`.")
     currency: str | None = Field(
         None, description="ISO 4217; the deployment's own when absent.", examples=["EUR"]
     )
@@ -83,7 +88,10 @@ class _Event(_Wire):
         "otherwise. The time of receipt when absent.",
         examples=["2026-11-22T09:30:00Z"],
     )
-    context: Context | None = None
+    original_timestamp: str | None = Field(None, description="In place of `timestamp`, where that is absent.")
+    context: Context | None = Field(
+        None, description="Of this event; where a batch has a context, over that one."
+    )
 
 
 class TrackEvent(_Event):
@@ -97,7 +105,7 @@ class TrackEvent(_Event):
         "counted under `byEvent`.",
         examples=["Product Viewed", "Order Completed", "purchase"],
     )
-    properties: Properties | None = None
+    properties: Properties | None = Field(None, description="What the event says beside its name.")
 
 
 class PageEvent(_Event):
@@ -141,7 +149,11 @@ AnyEvent = Annotated[
 class BatchRequest(_Wire):
     """Events of any users and days."""
 
-    batch: list[AnyEvent] = Field(max_length=wire.BATCH_EVENTS_MAX)
+    batch: list[AnyEvent] = Field(
+        max_length=wire.BATCH_EVENTS_MAX,
+        description=f"Up to {wire.BATCH_EVENTS_MAX:,} events of up to {EVENT_BYTES_MAX // 1024} KB each. A larger or a "
+        "faulty event is rejected alone.",
+    )
     context: Context | None = Field(None, description="The default for each event's context.")
     sent_at: str | None = Field(
         None, description="Accepted and ignored: it differs from one attempt to the next."
@@ -193,14 +205,40 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
 _REFERENCE = "#/components/schemas/{model}"
 
 _TEXT = {
-    400: "The body is no JSON, or no gzip where it says so.",
+    400: "The body is no JSON, or no gzip of at most 16 members where it says so.",
     401: "No valid key; the same for all causes.",
     403: "A write key where the secret one is needed.",
     409: "The anonymous id belongs to another user, who keeps it.",
-    413: "Over 500 KB, inflated, or over 2,500 events.",
+    413: "Over 500 KB, inflated, or over 2,500 events. Send smaller batches.",
     415: "A Content-Encoding other than gzip.",
     422: "Readable, and not what this route takes.",
     503: "Not everything could be decided now. Send the same again, after Retry-After seconds.",
+}
+# The codes a status comes with, the common one first.
+_CODES: dict[int, tuple[str, ...]] = {
+    400: ("invalid_json",),
+    401: ("unauthorized",),
+    403: ("forbidden",),
+    409: ("identity_conflict",),
+    413: ("body_too_large", "batch_too_large"),
+    415: ("unsupported_encoding",),
+    422: ("invalid_request", "invalid_id", "invalid_range"),
+    503: ("unavailable", "misconfigured"),
+}
+_RETRY_AFTER = {
+    "description": "Seconds to wait before the same is sent again.",
+    "schema": {"type": "integer", "example": problems.RETRY_AFTER_SECONDS},
+}
+# What any request can meet.
+_GENERAL: dict[str, dict[str, Any]] = {
+    "429": {
+        "description": "Too many requests, answered by the gateway in its own words. Nothing was counted.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    },
+    "500": {
+        "description": "Our own mistake: `internal_error`. Sending the same again is safe.",
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemReply"}}},
+    },
 }
 _CAPACITY = {
     "Footfall-Capacity": {
@@ -220,7 +258,7 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 def _route(
     summary: str,
     tag: str,
-    reply: type[BaseModel] | None,
+    reply: type[BaseModel],
     statuses: tuple[int, ...],
     *,
     security: tuple[str, ...] = (),
@@ -231,11 +269,18 @@ def _route(
         200: {
             "description": "Done.",
             "headers": _CAPACITY,
-            "content": {"application/json": {"schema": _reference(reply) if reply else {"type": "object"}}},
+            "content": {"application/json": {"schema": _reference(reply)}},
         }
     }
-    answers |= {status: {"description": _TEXT[status], "content": problem} for status in statuses}
-    extra: dict[str, Any] = {"security": [{scheme: []} for scheme in security]}
+    answers |= {
+        status: {
+            "description": f"{_TEXT[status]} Codes: {', '.join(_CODES[status])}.",
+            "content": problem,
+            **({"headers": {"Retry-After": _RETRY_AFTER}} if status == 503 else {}),
+        }
+        for status in statuses
+    }
+    extra: dict[str, Any] = {"security": [{scheme: []} if scheme else {} for scheme in security]}
     if takes:
         request, example = takes
         extra["requestBody"] = {
@@ -247,7 +292,7 @@ def _route(
 
 _ANY_KEY = ("writeKey", "secretKey")
 INGEST_BATCH = _route(
-    "Post events",
+    "Post events; /v1/b is the same",
     "events",
     replies.IngestReply,
     _INGEST_PROBLEMS,
@@ -262,7 +307,7 @@ IMPORT = _route(
     security=("secretKey",),
     takes=(BatchRequest, {"batch": [_EXAMPLES["track"] | {"timestamp": "2019-12-24T18:00:00Z"}]}),
 )
-PROJECT_SETTINGS = _route("Settings for analytics-next", "events", None, (401,))
+PROJECT_SETTINGS = _route("Settings for analytics-next", "events", replies.ProjectSettingsReply, (401,))
 METRICS = _route(
     "What a user did between two days", "users", replies.MetricsReply, _READ_PROBLEMS, security=("secretKey",)
 )
@@ -275,13 +320,20 @@ MERGE = _route(
     security=("secretKey",),
     takes=(MergeRequest, _ANONYMOUS),
 )
-HEALTH = _route("Whether the service answers", "service", replies.HealthReply, (401, 403, 503))
+HEALTH = _route(
+    "Whether the service answers",
+    "service",
+    replies.HealthReply,
+    (401, 403, 503),
+    security=("", "secretKey"),
+)
 
 
 def ingest_event(kind: str) -> dict[str, Any]:
     """The route that takes one event of this type."""
+    short = next(path for path, of in wire.TYPE_OF_PATH.items() if of == kind and path != kind)
     return _route(
-        f"Post one {kind} event",
+        f"Post one {kind} event; /v1/{short} is the same",
         "events",
         replies.IngestReply,
         _INGEST_PROBLEMS,
@@ -309,10 +361,11 @@ def document(app: FastAPI) -> bytes:
         schemas.pop(unused, None)
     for operations in content["paths"].values():
         for operation in operations.values():
+            operation["responses"] |= _GENERAL
             answer = operation["responses"].get("422", {})
             if "application/json" in answer.get("content", {}):
                 # FastAPI's own, which this service never sends; the problem of a bad parameter is the same as others.
-                answer["description"] = _TEXT[422]
+                answer["description"] = f"{_TEXT[422]} Codes: {', '.join(_CODES[422])}."
                 answer["content"] = {problems.MEDIA_TYPE: {"schema": _reference(replies.ProblemReply)}}
     content["info"]["description"] = _DESCRIPTION.strip()
     content["components"]["securitySchemes"] = {
@@ -328,6 +381,7 @@ def document(app: FastAPI) -> bytes:
 
 _REPLIES: tuple[type[BaseModel], ...] = (
     replies.IngestReply,
+    replies.ProjectSettingsReply,
     replies.MetricsReply,
     replies.UserReply,
     replies.MergeReply,

@@ -6,7 +6,7 @@
     ├── NotFound            404  not_found
     ├── MethodNotAllowed    405  method_not_allowed
     ├── IdentityConflict    409  identity_conflict
-    ├── TooLarge            413  body_too_large
+    ├── TooLarge            413  body_too_large, batch_too_large
     ├── UnsupportedEncoding 415  unsupported_encoding
     ├── InvalidJson         400  invalid_json
     ├── InvalidRequest      422  invalid_request, invalid_id, invalid_range

@@ -31,8 +31,18 @@ class RejectedEvent(Reply):
     index: int = Field(description="Position in the batch, from 0.")
     message_id: str | None = Field(description="As sent; cut after 128 characters.")
     code: str = Field(
-        description="invalid_event, invalid_id, invalid_amount, timestamp_out_of_range, event_too_large, day_full, "
-        "identity_conflict, identity_unverified or bot."
+        description="Which fault; more may come with later versions.",
+        examples=[
+            "invalid_event",
+            "invalid_id",
+            "invalid_amount",
+            "timestamp_out_of_range",
+            "event_too_large",
+            "day_full",
+            "identity_conflict",
+            "identity_unverified",
+            "bot",
+        ],
     )
     reason: str = Field(description="What to mend; never repeats what was sent.")
 
@@ -40,10 +50,10 @@ class RejectedEvent(Reply):
 class IngestReply(Reply):
     """Every event is decided: accepted + duplicates + rejectedCount is their number."""
 
-    success: bool = True
-    accepted: int
+    success: bool = Field(True, description="Always true: what could not be decided is a 503.")
+    accepted: int = Field(description="Counted by this request; identify, alias and group events too.")
     duplicates: int = Field(description="Already counted, or twice in this batch.")
-    rejected_count: int
+    rejected_count: int = Field(description="Not counted, and never will be.")
     rejected: list[RejectedEvent] = Field(description="The first 100 of the rejected.")
 
 
@@ -89,53 +99,99 @@ class TotalMetrics(MetricNumbers):
 class MetricsReply(Reply):
     """A user's metrics between two days, both inclusive."""
 
-    user_id: str
+    user_id: str = Field(description="Whose days these are.")
     requested_id: str | None = Field(
         None, description="The anonymous id asked for, when it belongs to a user by now."
     )
-    first_day: date = Field(alias="from")
-    last_day: date = Field(alias="to")
-    timezone: str
+    first_day: date = Field(alias="from", description="As asked for, or 29 days before `to`.")
+    last_day: date = Field(alias="to", description="As asked for, or today.")
+    timezone: str = Field(description="IANA name of the zone the days are in.")
     days: list[DayMetrics] = Field(description="Days without events are left out, unless fill=true.")
-    totals: TotalMetrics
+    totals: TotalMetrics = Field(description="Over the whole range.")
 
 
 class UserReply(Reply):
     """What is known of a user."""
 
-    user_id: str
+    user_id: str = Field(description="Whose days these are.")
     requested_id: str | None = Field(
         None, description="The anonymous id asked for, when it belongs to a user by now."
     )
-    anonymous_ids: list[str]
+    anonymous_ids: list[str] = Field(description="Those merged into the user, each with its `anon_`.")
     first_day: date | None = Field(description="The first day with events; null when there is none.")
-    last_day: date | None
+    last_day: date | None = Field(description="The last day with events; null when there is none.")
 
 
 class MergeReply(Reply):
     """The anonymous id is the user's, and its days are."""
 
-    user_id: str
-    anonymous_id: str
-    status: str = "merged"
+    user_id: str = Field(description="Whose it is.")
+    anonymous_id: str = Field(description="With its `anon_`.")
+    status: str = Field("merged", description="Always merged: what has not ended is a 503.")
     days: int = Field(description="Days that moved, by this request or before.")
 
 
 class HealthReply(Reply):
     """The service answers."""
 
-    status: str = "ok"
-    version: str
+    status: str = Field("ok", description="Always ok.")
+    version: str = Field(description="Of the service.", examples=["0.1.0"])
+
+
+class SegmentDestination(Reply):
+    """Where analytics-next is to post."""
+
+    api_key: str = Field(description="The write key.")
+    api_host: str = Field(description="Host and path, without the protocol.")
+    protocol: str = Field(description="http or https.")
+
+
+class Integrations(BaseModel):
+    """The destinations of analytics-next: this service alone."""
+
+    segment: SegmentDestination = Field(alias="Segment.io", description="This service.")
+
+
+class ClientMetrics(Reply):
+    """What analytics-next reports of itself."""
+
+    sample_rate: int = Field(description="Always 0: nothing.")
+
+
+class ProjectSettingsReply(Reply):
+    """What analytics-next asks for at its start."""
+
+    integrations: Integrations = Field(description="Where to post.")
+    metrics: ClientMetrics = Field(description="What to report of itself.")
 
 
 class ProblemReply(BaseModel):
-    """RFC 9457 problem details."""
+    """RFC 9457 problem details. Never repeats what was sent."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
+    type: str = Field(description="The code as a URN.", examples=["urn:footfall:problem:unauthorized"])
+    title: str = Field(description="The kind of problem, in words.")
+    status: int = Field(description="The same as the reply's.")
+    detail: str = Field(description="What to do about it.")
+    code: str = Field(
+        description="Which problem; more may come with later versions.",
+        examples=[
+            "unauthorized",
+            "forbidden",
+            "not_found",
+            "method_not_allowed",
+            "identity_conflict",
+            "body_too_large",
+            "batch_too_large",
+            "unsupported_encoding",
+            "invalid_json",
+            "invalid_request",
+            "invalid_id",
+            "invalid_range",
+            "internal_error",
+            "unavailable",
+            "misconfigured",
+        ],
+    )
     message: str = Field(description="The same as detail: what Segment's clients read.")
 
 

@@ -8,7 +8,7 @@ import re
 from datetime import date, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from . import __version__, assets, identities, ids, ingest, merge, openapi, replies, store, wire
 from .days import Outcome
@@ -22,6 +22,10 @@ RANGE_DAYS_MAX = 366
 RANGE_DAYS_DEFAULT = 30
 # Lambda replies with 6 MB, in which the body is a JSON string and its quotes are escaped.
 REPLY_BYTES_MAX = 4_500_000
+
+UserPath = Annotated[
+    str, Path(description="A user id, or an anonymous id with its `anon_`, percent-encoded.")
+]
 
 router = APIRouter()
 
@@ -102,7 +106,10 @@ def _readable(rules: Rules, batch: wire.Batch, rejected: list[Rejection]) -> lis
 
 
 @router.get("/v1/projects/{writeKey}/settings", **openapi.PROJECT_SETTINGS)
-async def get_project_settings(request: Request, writeKey: str) -> Response:  # noqa: N803 - the wire's name
+async def get_project_settings(
+    request: Request,
+    writeKey: Annotated[str, Path(description="The write key.")],  # noqa: N803 - the wire's name
+) -> Response:
     """What analytics-next asks at its start: this service is its only destination, and wants no client metrics."""
     if Service.of(request).keys.caller(writeKey).is_trusted:
         raise Unauthorized  # a secret key has no business in a path, which logs keep
@@ -119,14 +126,14 @@ async def get_project_settings(request: Request, writeKey: str) -> Response:  # 
 @router.get("/v1/users/{userId}/metrics", **openapi.METRICS)
 async def get_metrics(
     request: Request,
-    userId: str,  # noqa: N803 - the wire's name
+    userId: UserPath,  # noqa: N803 - the wire's name
     first: Annotated[
         str | None, Query(alias="from", description="First day, YYYY-MM-DD; default 29 days before `to`.")
     ] = None,
     last: Annotated[str | None, Query(alias="to", description="Last day, inclusive; default today.")] = None,
     fill: Annotated[str, Query(description="true includes days without events, as zeros.")] = "false",
 ) -> Response:
-    """What did this user do between these two days? One DynamoDB Query."""
+    """What did this user do between these two days? At most 366 days, one DynamoDB Query."""
     service = Service.of(request)
     service.require_secret(request)
     distinct_id = _distinct_id(userId)
@@ -150,7 +157,7 @@ async def get_metrics(
 
 
 @router.get("/v1/users/{userId}", **openapi.USER)
-async def get_user(request: Request, userId: str) -> Response:  # noqa: N803 - the wire's name
+async def get_user(request: Request, userId: UserPath) -> Response:  # noqa: N803 - the wire's name
     """A user's anonymous ids, and the first and the last day with events."""
     service = Service.of(request)
     service.require_secret(request)
@@ -171,7 +178,7 @@ async def get_user(request: Request, userId: str) -> Response:  # noqa: N803 - t
 
 
 @router.post("/v1/users/{userId}/merge", **openapi.MERGE)
-async def post_merge(request: Request, userId: str) -> Response:  # noqa: N803 - the wire's name
+async def post_merge(request: Request, userId: UserPath) -> Response:  # noqa: N803 - the wire's name
     """Make an anonymous visitor this user: the same merge as identify, for the shop's own backend."""
     service = Service.of(request)
     service.require_secret(request)

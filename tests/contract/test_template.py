@@ -240,6 +240,7 @@ def test_the_table_has_the_keys_and_the_ttl_of_the_data_model(template: dict[str
 
 def test_the_description_holds_the_version(template: dict[str, Any]) -> None:
     assert template["Description"].startswith(f"Footfall {service.__version__}:")
+    assert template["Outputs"]["Version"]["Value"] == service.__version__
 
 
 def test_the_makefile_builds_for_what_the_template_runs_on(

@@ -1,0 +1,199 @@
+"""The examples of docs/data-model.md and docs/api.md, made by the service itself.
+
+python -m tests.docs_examples            says what differs
+python -m tests.docs_examples --write    puts it right
+
+A page is read from top to bottom against one new table on DynamoDB Local, at noon of 2026-11-22. A fenced block `http`
+that begins with a method is a request, and is sent; the block `http` after it is the reply. A block `json` under a
+comment `<!-- item: PK SK -->` is that item of the table, as the AWS command line shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import difflib
+import hashlib
+import io
+import json
+import re
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from service import dev, identities
+from service.dynamodb import Table, connect, create_table
+from service.problems import Unavailable
+from tests import dynamodb_local
+from tests.builders import NOON, Clock, lambda_client, make_app, make_settings
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGES = ("data-model.md", "api.md")
+WIDTH = 110
+# What a page may do to the service before the next request; it says so in its own words beside the comment.
+CUT = "<!-- the process dies before the first day is sealed -->"
+_FENCE = re.compile(r"^```(\w*)$")
+_ITEM = re.compile(r"^<!-- item: (\S+) (\S+) -->$")
+_SHOWN_HEADERS = ("footfall-capacity", "retry-after", "www-authenticate", "content-type")
+
+
+@dataclass
+class Rendered:
+    """A page as it should be, and what it asked for on the way."""
+
+    text: str
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    items: list[tuple[str, str]] = field(default_factory=list)
+
+
+def render(page: str, client: Any) -> Rendered:
+    """The page with each reply and item as the service makes it now. `client` is botocore's, of an engine."""
+    table = _new_table(client)
+    settings = make_settings(
+        write_keys=frozenset({dev.DEV_WRITE_KEY}),
+        secret_key_hashes=frozenset({hashlib.sha256(dev.DEV_SECRET_KEY.encode()).digest()}),
+    )
+    app = make_app(settings, table, Clock(NOON))
+    result = Rendered("")
+    lines: list[str] = []
+    reply: httpx.Response | None = None
+    with lambda_client(app) as door:
+        for kind, block in _parts(page):
+            if kind == "http" and block[1].startswith("HTTP/"):
+                assert reply is not None, "a reply without a request"
+                block = ["```http", *_shown(reply).splitlines(), "```"]
+            elif kind == "http":
+                is_cut = CUT in lines[-4:]
+                reply = _sent(door, block[1:-1], is_cut=is_cut)
+                result.requests.append((reply.request.method, _template(app, reply.request)))
+            elif kind == "json" and (found := _ITEM.match(lines[-1])):
+                result.items.append((found[1], found[2]))
+                block = ["```json", *_item(table, found[1], found[2]).splitlines(), "```"]
+            lines += block
+    result.text = "\n".join(lines) + "\n"
+    return result
+
+
+def _new_table(client: Any) -> Table:
+    table = Table(client, f"docs-{uuid.uuid4().hex}")
+    create_table(client, table.name)
+    # The engine deletes what has expired by its own clock, which is not the page's.
+    client.update_time_to_live(
+        TableName=table.name, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expiresAt"}
+    )
+    return table
+
+
+def _parts(page: str) -> Iterator[tuple[str, list[str]]]:
+    """Single lines of prose, and whole fenced blocks with their kind."""
+    lines = iter(page.splitlines())
+    for line in lines:
+        fence = _FENCE.match(line)
+        block = [line]
+        if fence:
+            for line in lines:
+                block.append(line)
+                if line == "```":
+                    break
+        yield (fence[1] if fence else ""), block
+
+
+def _sent(door: httpx.Client, lines: list[str], *, is_cut: bool) -> httpx.Response:
+    head, _, body = "\n".join(lines).partition("\n\n")
+    first, *others = head.splitlines()
+    method, path = first.split()
+    headers = dict(line.split(": ", 1) for line in others)
+    with pytest.MonkeyPatch.context() as patch:
+        if is_cut:
+            patch.setattr(identities, "seal", _die)
+        return door.request(method, path, headers=headers, content=body.encode() or None)
+
+
+def _die(*_: object) -> None:
+    raise Unavailable
+
+
+def _template(app: FastAPI, request: httpx.Request) -> str:
+    """`/v1/users/{userId}` for the path of a request."""
+    for route in iter_route_contexts(app.routes):
+        pattern = re.sub(r"{[^}]+}", "[^/]+", route.path or "")
+        if request.method in (route.methods or ()) and re.fullmatch(pattern, request.url.path):
+            return route.path or ""
+    return request.url.path
+
+
+def _shown(reply: httpx.Response) -> str:
+    lines = [f"HTTP/1.1 {reply.status_code} {HTTPStatus(reply.status_code).phrase}"]
+    names = [name for name in _SHOWN_HEADERS if name in reply.headers]
+    if reply.status_code == 200:
+        names = [name for name in names if name != "content-type"]
+    # DynamoDB Local reports less than AWS of some requests, which the header then says; on AWS it does not.
+    lines += [f"{name.title()}: {reply.headers[name].removesuffix(', estimated=1')}" for name in names]
+    return "\n".join([*lines, "", folded(reply.json())])
+
+
+def _item(table: Table, pk: str, sk: str) -> str:
+    item = table.client.get_item(TableName=table.name, Key={"PK": {"S": pk}, "SK": {"S": sk}})["Item"]
+    names = ["PK", "SK", *sorted(name for name in item if name not in ("PK", "SK"))]
+    return folded({name: _as_shown(item[name]) for name in names}, every_line=True)
+
+
+def _as_shown(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """As the AWS command line shows a value: binaries in base64; a set in order, so that pages differ in facts only."""
+    ((kind, value),) = typed.items()
+    if kind == "BS":
+        value = [base64.b64encode(member).decode() for member in value]
+    return {kind: sorted(value) if kind in ("SS", "NS", "BS") else value}
+
+
+def folded(value: Any, indent: str = "", *, every_line: bool = False) -> str:
+    """JSON, broken where a line would be too long."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or not value or (len(indent + line) <= WIDTH and not every_line):
+        return line
+    deeper = indent + "  "
+    if isinstance(value, dict):
+        parts = [f"{deeper}{json.dumps(name)}: {folded(member, deeper)}" for name, member in value.items()]
+        return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+    return "[\n" + ",\n".join(deeper + folded(member, deeper) for member in value) + f"\n{indent}]"
+
+
+def main(arguments: list[str]) -> int:
+    """Compare or rewrite the pages; answer the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.docs_examples")
+    parser.add_argument("--write", action="store_true", help="rewrite the examples of the pages")
+    options = parser.parse_args(arguments)
+    is_different = False
+    with pytest.MonkeyPatch.context() as patch, dynamodb_local.running() as url:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = connect(url)
+        for name in PAGES:
+            path = DOCS / name
+            page = path.read_text(encoding="utf-8")
+            with contextlib.redirect_stdout(io.StringIO()):  # the service's log
+                wanted = render(page, client).text
+            if page == wanted:
+                continue
+            is_different = True
+            if options.write:
+                path.write_text(wanted, encoding="utf-8")
+            sys.stdout.writelines(
+                difflib.unified_diff(page.splitlines(True), wanted.splitlines(True), name, "made now")
+            )
+    return 1 if is_different and not options.write else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
