@@ -18,7 +18,7 @@ from pynamodb.attributes import (
 )
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path, _Size
-from pynamodb.expressions.update import AddAction
+from pynamodb.expressions.update import AddAction, SetAction
 from pynamodb.expressions.util import get_value_placeholder
 from pynamodb.models import Model
 
@@ -209,6 +209,21 @@ class Add(AddAction):
         """`#0 :0`."""
         name = placeholder_names.setdefault(self._name, f"#{len(placeholder_names)}")
         return f"{name} {get_value_placeholder(self._value, expression_attribute_values)}"
+
+
+class Keep(SetAction):
+    """What `attribute.set(attribute | value)` makes: the value, unless there is one. Serialised as Add is."""
+
+    def __init__(self, attribute: Attribute[Any], value: Any) -> None:
+        self._name = attribute.attr_name
+        self._value = {attribute.attr_type: attribute.serialize(value)}
+
+    def serialize(
+        self, placeholder_names: dict[str, str], expression_attribute_values: dict[str, Any]
+    ) -> str:
+        """`#0 = if_not_exists (#0, :0)`."""
+        name = placeholder_names.setdefault(self._name, f"#{len(placeholder_names)}")
+        return f"{name} = if_not_exists ({name}, {get_value_placeholder(self._value, expression_attribute_values)})"
 
 
 class NoneIn(Condition):
