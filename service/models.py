@@ -196,34 +196,36 @@ class Size(_Size):
     """The number of members of a set. PynamoDB keeps the operand private and its own `size` untyped."""
 
 
-class Add(AddAction):
-    """What `attribute.add(value)` makes, without an operand object each for the name and the value."""
+class _OneAttribute:
+    """An action on one attribute, without an operand object each for its name and its value."""
 
     def __init__(self, attribute: Attribute[Any], value: Any) -> None:
         self._name = attribute.attr_name
         self._value = {attribute.attr_type: attribute.serialize(value)}
+
+    def _placeholders(self, names: dict[str, str], values: dict[str, Any]) -> tuple[str, str]:
+        return names.setdefault(self._name, f"#{len(names)}"), get_value_placeholder(self._value, values)
+
+
+class Add(_OneAttribute, AddAction):
+    """What `attribute.add(value)` makes."""
 
     def serialize(
         self, placeholder_names: dict[str, str], expression_attribute_values: dict[str, Any]
     ) -> str:
         """`#0 :0`."""
-        name = placeholder_names.setdefault(self._name, f"#{len(placeholder_names)}")
-        return f"{name} {get_value_placeholder(self._value, expression_attribute_values)}"
+        return " ".join(self._placeholders(placeholder_names, expression_attribute_values))
 
 
-class Keep(SetAction):
-    """What `attribute.set(attribute | value)` makes: the value, unless there is one. Serialised as Add is."""
-
-    def __init__(self, attribute: Attribute[Any], value: Any) -> None:
-        self._name = attribute.attr_name
-        self._value = {attribute.attr_type: attribute.serialize(value)}
+class Keep(_OneAttribute, SetAction):
+    """What `attribute.set(attribute | value)` makes: the value, unless there is one."""
 
     def serialize(
         self, placeholder_names: dict[str, str], expression_attribute_values: dict[str, Any]
     ) -> str:
         """`#0 = if_not_exists (#0, :0)`."""
-        name = placeholder_names.setdefault(self._name, f"#{len(placeholder_names)}")
-        return f"{name} = if_not_exists ({name}, {get_value_placeholder(self._value, expression_attribute_values)})"
+        name, value = self._placeholders(placeholder_names, expression_attribute_values)
+        return f"{name} = if_not_exists ({name}, {value})"
 
 
 class NoneIn(Condition):
