@@ -7,7 +7,7 @@
 
 Only a finished merge is followed: while days are still moving, an event's first copy may sit on an anonymous day, and
 following would count its retry on the user's. Every step can be repeated; a merge that died is finished by the next
-identify, or by the next event of its anonymous id a minute later. (tests/explorer.py tries every interleaving.)
+identify, or by the next event of its anonymous id a minute later. (tests/explorer tries every interleaving.)
 """
 
 from datetime import datetime, timedelta
