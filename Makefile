@@ -15,7 +15,7 @@ STAGE ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench explore engines build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
+.PHONY: help run test check fmt bench explore engines import export build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -47,6 +47,12 @@ explore: install-dev ## try every interleaving of ingest and merge
 
 engines: venv ## start DynamoDB Local and OpenSearch, without Docker
 	@exec $(PYTHON) -m engines run $(ARGS)
+
+import: install-local ## send history; ARGS="orders.csv --mapping docs/examples/online-retail.toml"
+	@$(PYTHON) -m service import $(ARGS)
+
+export: install-local ## write all that is counted as NDJSON; ARGS="--out footfall.ndjson"
+	@$(PYTHON) -m service export $(ARGS)
 
 build: install-sam ## build the function for Lambda into .aws-sam/build
 	$(SAM) build --parameter-overrides Architecture=$(LAMBDA_ARCHITECTURE)

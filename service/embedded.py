@@ -7,7 +7,9 @@ from item sizes by AWS's rules (see `capacity`) and marked as estimated.
 import base64
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -41,7 +43,11 @@ class _Engine:
         written = _written_keys(target, arguments)
         with self._lock:
             before = [self._size_bytes(*key) for key in written]
-            answered = self._stubber.process_request(request)
+            if target == "TransactWriteItems":
+                with self._only(*zip(*written, strict=True)):
+                    answered = self._stubber.process_request(request)
+            else:
+                answered = self._stubber.process_request(request)
             assert answered is not None
             after = [self._size_bytes(*key) for key in written]
         status, headers, body = answered
@@ -52,6 +58,29 @@ class _Engine:
             )
             headers = {name: value for name, value in headers.items() if name.lower() not in _BODY_HEADERS}
         return AWSResponse(request.url, status, HTTPHeaders.from_dict(headers), MockRawResponse(text))
+
+    @contextmanager
+    def _only(self, names: tuple[str, ...], written: tuple[Mapping[str, Any], ...]) -> Iterator[None]:
+        """Show moto only the items a transaction writes: it copies the whole table for each of them, and so took
+        seconds for a transaction in a table of a few thousand items."""
+        tables, (name,) = self._backend.tables, set(names)
+        table, everything = tables[name], tables[name].items
+        touched = [self._backend.get_keys_value(table, dict(key)) for key in written]
+        table.items = defaultdict(dict)
+        for pk, sk in touched:
+            if sk in everything[pk]:
+                table.items[pk][sk] = everything[pk][sk]
+        try:
+            yield
+        finally:
+            # A cancelled transaction leaves another table in its place, with the items as they were.
+            after = tables[name].items
+            table.items, tables[name] = everything, table
+            for pk, sk in touched:
+                if sk in after[pk]:
+                    everything[pk][sk] = after[pk][sk]
+                else:
+                    everything[pk].pop(sk, None)
 
     def _size_bytes(self, table: str, key: Mapping[str, Any]) -> int:
         item = self._backend.get_item(table, dict(key))

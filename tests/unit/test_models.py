@@ -111,6 +111,8 @@ WIRE = {
     "logs",
 }
 WIRE |= {
+    "columns",
+    "exporting",
     "auth",
     "problems",
     "service",
