@@ -14,7 +14,6 @@ from typing import Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
-from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
@@ -98,8 +97,9 @@ _BODY_HEADERS = frozenset({"content-length", "x-amz-crc32"})
 
 def embedded_table(name: str) -> Table:
     """A new, empty table of this process."""
-    mock_aws(config={"core": {"mock_credentials": True}}).start()
-    client = connect(region=_REGION)
+    # Not mock_aws: it would answer every request once more, beside the engine and its lock, since botocore asks all
+    # its handlers and takes the first answer.
+    client = connect(region=_REGION, credentials=("embedded", "embedded"))
     client.meta.events.register_first("before-send.dynamodb", _Engine())
     create_table(client, name)
     return Table(client, name, is_estimated=True)
