@@ -49,7 +49,7 @@ PLANTS = {
         "service.identities",
         "(DayItem.revision == source.revision) & DayItem.merged_into.does_not_exist()",
         "None",
-        "two ingests of one event, a merge",
+        "two events, a merge",
     ),
     "no-blank-seals": Plant(
         "service.merge",

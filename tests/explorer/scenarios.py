@@ -91,6 +91,13 @@ def scenarios() -> list[Scenario]:
             2,
             to_u,
         ),
+        Scenario(
+            "two events, a merge",
+            [ingest_a, sent("another event of a", page("n", anonymous_id=A)), into_u],
+            1,
+            2,
+            to_u,
+        ),
         Scenario("two imports of one old event, a merge", [old, old, into_u], 0, 1, to_u),
         Scenario(
             "an import of an old event, merges to two users", [old, into_u, merging(A, V)], 1, 1, to_either
