@@ -32,6 +32,7 @@ check: install-dev install-sam ## format, lint, types, template, build: all that
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy --strict service engines tests bench
+	$(PYTHON) tools/docs_assets.py --check
 	$(SAM) validate --lint
 	$(SAM) build --parameter-overrides Architecture=$(LAMBDA_ARCHITECTURE)
 
