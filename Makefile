@@ -15,7 +15,7 @@ STAGE ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench explore engines import export build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
+.PHONY: help run test check fmt bench explore engines import export sweep build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -54,6 +54,9 @@ import: install-local ## send history; ARGS="orders.csv --mapping docs/examples/
 
 export: install-local ## write all that is counted as NDJSON; ARGS="--out footfall.ndjson"
 	@$(PYTHON) -m service export $(ARGS)
+
+sweep: install-local ## finish merges and erasures whose process died
+	@$(PYTHON) -m service sweep $(ARGS)
 
 build: install-sam ## build the function for Lambda into .aws-sam/build
 	$(SAM) build --parameter-overrides Architecture=$(LAMBDA_ARCHITECTURE)

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -42,7 +40,6 @@ def create_app(settings: Settings, table: Table, now: Callable[[], datetime] = u
     app.state.service = Service(settings, table, Keys.of(settings), now)
     app.include_router(router)
     app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _validation_problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_middleware(Envelope)
     return app
@@ -110,10 +107,8 @@ def _route(scope: Scope) -> str | None:
     return getattr(scope.get("route"), "path", None)
 
 
-def _response(problem: Problem, extensions: dict[str, Any] | None = None) -> Response:
-    return Response(
-        problem.body(extensions), problem.status, headers=problem.headers, media_type=problems.MEDIA_TYPE
-    )
+def _response(problem: Problem) -> Response:
+    return Response(problem.body(), problem.status, headers=problem.headers, media_type=problems.MEDIA_TYPE)
 
 
 async def _problem(_: Request, error: Exception) -> Response:
@@ -121,16 +116,6 @@ async def _problem(_: Request, error: Exception) -> Response:
     if error.__cause__ is not None:
         logs.failure("database call failed", error.__cause__)
     return _response(error)
-
-
-async def _validation_problem(_: Request, error: Exception) -> Response:
-    """FastAPI's own handler repeats the input, and fails on NaN; this names places and kinds alone."""
-    assert isinstance(error, RequestValidationError)
-    faults = [
-        {"pointer": "/" + "/".join(str(part)[:64] for part in fault["loc"][:8]), "kind": fault["type"]}
-        for fault in error.errors()[:20]
-    ]
-    return _response(problems.InvalidRequest("The request does not fit this route."), {"errors": faults})
 
 
 async def _http_problem(_: Request, error: Exception) -> Response:

@@ -56,6 +56,8 @@ def _value_bytes(typed: Mapping[str, Any]) -> int:
     match kind:
         case "S":
             return len(value.encode())
+        case "B":
+            return len(value)
         case "N":
             return _number_bytes(value)
         case "SS":

@@ -1,20 +1,19 @@
-"""A shop's CSV lines as events: the mapping that `python -m service import` reads, in TOML.
+"""A shop's CSV lines as events: what each field of an event comes to, given the lines that make it.
 
-No file is opened here and no clock is asked: text in, events out. The language is described in docs/import.md.
+Pure: no I/O, no clock. What is built here is declared in TOML, which `mapping` reads.
 """
 
 import decimal
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, tzinfo
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo
 
 from . import money
+from .records import Line, Record
 
 # A group is held in memory until its last line has come.
 GROUP_LINES_MAX = 100_000
@@ -22,6 +21,8 @@ GROUP_LINES_MAX = 100_000
 _EXACT = decimal.Context(prec=400, traps=[*decimal.DefaultContext.traps, decimal.Inexact])
 
 _DOUBTFUL = "the line before it cannot be read, and may have held a part of it"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Row = Mapping[str, str]
 Json = dict[str, Any]
@@ -37,28 +38,6 @@ class LineError(ValueError):
     def __init__(self, reason: str, index: int = 0) -> None:
         super().__init__(reason)
         self.index = index
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the file: its number, its text, and its cells, or why it has none."""
-
-    number: int
-    text: str
-    cells: Sequence[str] = ()
-    flaw: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One event of a file, or why there is none. `line` is the number of its first line, `content` all its text."""
-
-    line: int
-    content: str
-    event: str | None = None
-    has_message_id: bool = False
-    code: str = ""
-    reason: str = ""
 
 
 class Value(Protocol):
@@ -146,7 +125,7 @@ class Number:
         text = self.source(rows)
         if text is None:
             return None
-        return _number(self.shaping(_decimal(text, _named(self.source), self.decimal_sign)))
+        return json_number(self.shaping(_decimal(text, _named(self.source), self.decimal_sign)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +173,8 @@ class Moment:
     def _read(self, text: str) -> datetime:
         if self.format in ("unix", "unix_ms"):
             seconds = money.number(text) / (1000 if self.format == "unix_ms" else 1)
-            return datetime.fromtimestamp(float(seconds), UTC)
+            # Windows' own conversion knows no time before 1970.
+            return _EPOCH + timedelta(seconds=float(seconds))
         read = datetime.fromisoformat
         # Given a zone here, unless the text has one of its own.
         instant = read(text) if self.format is None else datetime.strptime(text, self.format)  # noqa: DTZ007
@@ -246,12 +226,13 @@ class Columns:
     group_by: tuple[str, ...]
     columns: frozenset[str]
     encoding: str
-    delimiter: str
+    # None where the mapping does not say it: then the file's name does.
+    delimiter: str | None
 
     def check_header(self, header: Sequence[str]) -> None:
         """Raises MappingError for a header that lacks a column or has one twice."""
-        if len(set(header)) != len(header):
-            twice = sorted({name for name in header if header.count(name) > 1})
+        # What has no name cannot be meant.
+        if twice := sorted({name for name in header if name and header.count(name) > 1}):
             raise MappingError(f"the file has more than one column {', '.join(twice)}")
         if missing := sorted(self.columns - set(header)):
             raise MappingError(
@@ -308,7 +289,7 @@ class Columns:
         if event is None:
             return None
         text = json.dumps(event, separators=(",", ":"))
-        return Record(number, content, text, has_message_id="messageId" in event)
+        return Record(number, content, text, has_message_id=has_message_id(event))
 
     def _row(self, header: Sequence[str], line: Line, index: int) -> Row:
         if line.flaw:
@@ -329,186 +310,10 @@ class Columns:
         raise LineError("no [[event]] of the mapping is for this line")
 
 
-def read_mapping(text: str) -> Columns:
-    """The mapping of a TOML text. Raises MappingError."""
-    try:
-        document = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
-        raise MappingError(str(error)) from None
-    return _Reader().read(document)
-
-
-_FIELDS = (
-    "type",
-    "event",
-    "messageId",
-    "userId",
-    "anonymousId",
-    "fallbackAnonymousId",
-    "previousId",
-    "timestamp",
-)
-_TABLES = ("properties", "context", "products")
-_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
-
-
-@dataclass
-class _Reader:
-    """Reads a mapping, and remembers the columns it names."""
-
-    columns: set[str] = field(default_factory=set)
-    decimal_sign: str = "."
-
-    def read(self, document: Json) -> Columns:
-        shape = _table(document.pop("csv", {}), "csv", {"encoding", "delimiter", "decimal"})
-        for name, value in shape.items():
-            if not isinstance(value, str):
-                raise MappingError(f"csv.{name} is a text")
-        self.decimal_sign = shape.get("decimal", ".")
-        delimiter, encoding = shape.get("delimiter", ","), shape.get("encoding", "utf-8-sig")
-        if len(delimiter) != 1 or self.decimal_sign not in (".", ","):
-            raise MappingError("csv.delimiter is one character, and csv.decimal is . or ,")
-        try:
-            "".encode(encoding)
-        except LookupError:
-            raise MappingError(f"csv.encoding: {encoding} is unknown") from None
-        group_by = self._group_by(document.pop("group_by", []))
-        kinds = document.pop("event", None)
-        if not isinstance(kinds, list):
-            # A name, or nothing: then the top of the file is the only kind.
-            kinds, document = [{}], document | ({} if kinds is None else {"event": kinds})
-        if not kinds:
-            raise MappingError("event: at least one kind")
-        return Columns(
-            [self._kind(document, own, f"event {number}") for number, own in enumerate(kinds, 1)],
-            group_by,
-            frozenset(self.columns),
-            encoding,
-            delimiter,
-        )
-
-    def _group_by(self, value: object) -> tuple[str, ...]:
-        names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-            raise MappingError("group_by is a column or a list of columns")
-        self.columns.update(names)
-        return tuple(names)
-
-    def _kind(self, shared: Json, own: object, where: str) -> Kind:
-        """What an [[event]] does not say, the top of the file says."""
-        known = {*_FIELDS, *_TABLES, "when", "skip"}
-        own = _table(own, where, known)
-        shared = _table(shared, "the mapping", known - {"when", "skip"})
-        merged: Json = {"type": "track"} | shared | own
-        for name in _TABLES:
-            merged[name] = _table(shared.get(name, {}), name) | _table(own.get(name, {}), name)
-        skip = merged.get("skip", False)
-        if not isinstance(skip, bool):
-            raise MappingError(f"{where}: skip is true or false")
-        if not skip and "timestamp" not in merged:
-            raise MappingError(f"{where}: timestamp is missing")
-        return Kind(
-            tuple(
-                (self._column(column), _pattern(pattern, f"{where}: when.{column}"))
-                for column, pattern in _table(merged.get("when", {}), "when").items()
-            ),
-            skip,
-            {
-                name: self._moment(merged[name]) if name == "timestamp" else self._value(merged[name], name)
-                for name in _FIELDS
-                if name in merged
-            },
-            *(
-                {key: self._value(value, f"{name}.{key}") for key, value in merged[name].items()}
-                for name in _TABLES
-            ),
-        )
-
-    def _column(self, name: str) -> str:
-        self.columns.add(name)
-        return name
-
-    def _value(self, spec: object, where: str) -> Value:
-        if isinstance(spec, str):
-            return self._template(spec, where)
-        if isinstance(spec, Decimal):
-            return Constant(_number(spec))
-        if isinstance(spec, bool | int):
-            return Constant(spec)
-        shaping = {"negate", "absolute", "min"}
-        table = _table(spec, where, {"value", "match", "number", "sum", *shaping})
-        if "sum" in table:
-            _table(spec, where, {"sum", *shaping})
-            columns = table["sum"]
-            if not isinstance(columns, list) or not columns or not all(isinstance(c, str) for c in columns):
-                raise MappingError(f"{where}: sum is a list of columns")
-            self.columns.update(columns)
-            return Sum(tuple(columns), _shaping(table, where), self.decimal_sign)
-        source = self._template(table.get("value"), f"{where}: value")
-        if "match" in table:
-            _table(spec, where, {"value", "match"})
-            return Matched(source, _pattern(table["match"], f"{where}: match"))
-        if table.get("number") is True:
-            return Number(source, _shaping(table, where), self.decimal_sign)
-        raise MappingError(f"{where}: a table has sum, or value with match or number = true")
-
-    def _moment(self, spec: object) -> Value:
-        if isinstance(spec, str):
-            return self._template(spec, "timestamp")
-        table = _table(spec, "timestamp", {"value", "format", "timezone"})
-        shape, zone = table.get("format"), table.get("timezone", "UTC")
-        if not isinstance(shape, str | None) or not isinstance(zone, str):
-            raise MappingError("timestamp: format and timezone are texts")
-        try:
-            known_zone = ZoneInfo(zone)
-        except (ValueError, OSError, LookupError):
-            raise MappingError(f"timestamp: there is no time zone {zone}") from None
-        return Moment(self._template(table.get("value"), "timestamp: value"), shape, known_zone)
-
-    def _template(self, text: object, where: str) -> Template:
-        if not isinstance(text, str):
-            raise MappingError(f"{where} is a text, with {{Column}} where a column goes")
-        parts, end = [""], 0
-        for token in [*_TOKEN.finditer(text), None]:
-            literal = text[end : token.start() if token else None]
-            if "{" in literal or "}" in literal:
-                raise MappingError(f"{where}: write {{{{ and }}}} for braces that name no column")
-            parts[-1] += literal
-            if token and token[1]:
-                self.columns.add(token[1])
-                parts += [token[1], ""]
-            elif token:
-                parts[-1] += token[0][0]
-            end = token.end() if token else end
-        return Template(tuple(parts))
-
-
-def _table(value: object, where: str, known: set[str] | None = None) -> Json:
-    if not isinstance(value, dict):
-        raise MappingError(f"{where} is a table")
-    if known is not None and (unknown := sorted(set(value) - known)):
-        raise MappingError(
-            f"{where}: {', '.join(unknown)} is unknown here; known are {', '.join(sorted(known))}"
-        )
-    return value
-
-
-def _pattern(text: object, where: str) -> re.Pattern[str]:
-    if not isinstance(text, str):
-        raise MappingError(f"{where} is a regular expression")
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise MappingError(f"{where}: {error}") from None
-
-
-def _shaping(table: Json, where: str) -> Shaping:
-    negate, absolute, least = table.get("negate", False), table.get("absolute", False), table.get("min")
-    if not isinstance(negate, bool) or not isinstance(absolute, bool):
-        raise MappingError(f"{where}: negate and absolute are true or false")
-    if least is not None and (isinstance(least, bool) or not isinstance(least, int | Decimal)):
-        raise MappingError(f"{where}: min is a number")
-    return Shaping(negate, absolute, None if least is None else Decimal(least))
+def has_message_id(event: Json) -> bool:
+    """A blank one would make one event of all that have it."""
+    message_id = event.get("messageId")
+    return bool(message_id.strip()) if isinstance(message_id, str) else message_id is not None
 
 
 def _present(values: Mapping[str, Value], rows: Sequence[Row]) -> Json:
@@ -530,8 +335,8 @@ def _with_point(text: str) -> str:
     return "" if "." in text else text.replace(",", ".")
 
 
-def _number(number: Decimal) -> int | str:
-    # What JavaScript, too, reads exactly.
+def json_number(number: Decimal) -> int | str:
+    """A number where it is whole and JavaScript, too, reads it exactly; else text."""
     is_whole = abs(number) < 2**53 and number == number.to_integral_value()
     return int(number) if is_whole else format(number, "f")
 

@@ -1,6 +1,6 @@
 """What of a write a stored day lets in: duplicates dropped, room kept, names folded. Pure: no I/O, no clock."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .events import Event, Rejection
@@ -11,6 +11,8 @@ from .problems import Unavailable
 IDS_PER_WRITE_MAX = 90
 NAMES_PER_DAY_MAX = 100
 CURRENCIES_PER_DAY_MAX = 8
+# Kept for export and recount; beyond, orders count and their ids are not kept. 100 of 512 bytes are 50 KB.
+ORDER_IDS_PER_DAY_MAX = 100
 # A merge may take a day's ids to this many times the cap on events, and its ids and its sessions to this many at all;
 # beyond, only counters move. 20,000 of each are 240 KB, and 100 names of 512 bytes, each twice, 100 more: of 400 KB.
 MERGED_DAY_FACTOR = 5
@@ -28,7 +30,10 @@ class StoredDay:
     currencies: set[str] = field(default_factory=set)
     revision: int | None = None
     merged_into: str | None = None
+    merge_started_at: str | None = None
     full: bool = False
+    # Epoch milliseconds, 0 for never; events of before do not count.
+    erased_at: int = 0
 
 
 @dataclass(slots=True)
@@ -39,6 +44,7 @@ class Addition:
     seen: set[bytes]
     new_names: set[str]
     new_currencies: set[str]
+    new_order_ids: set[str]
 
 
 @dataclass(slots=True)
@@ -61,21 +67,33 @@ class Outcome:
     undecided: Unavailable | None = None
 
 
-def admit(events: Iterable[Event], stored: StoredDay, events_max: int) -> Admission:
+def admit(
+    events: Iterable[Event],
+    stored: StoredDay,
+    events_max: int,
+    *,
+    orders: Collection[str] = (),
+    erased_at: int = 0,
+) -> Admission:
     """Decide each event against the day as stored. Duplicates are decided before room.
 
+    `orders` are those counted already, anywhere; events until `erased_at`, in epoch milliseconds, are erased ones.
     The stored day may have changed since it was read; what is admitted is written under a condition that holds only
     if it still fits, and what is refused stays refused, because a day's sets only grow.
     """
     result = Admission()
     room = events_max - len(stored.seen)
     currencies = set(stored.currencies)
+    orders = set(orders)
+    erased_at = max(erased_at, stored.erased_at)
     for event in events:
         part = event.part
         assert part is not None
         amount = part.revenue or part.refund
-        if event.message_hash in stored.seen:
+        if event.message_hash in stored.seen or part.order_id in orders:
             result.duplicates.append(event)
+        elif event.instant_ms <= erased_at:
+            result.rejections.append(erased(event))
         elif stored.full or len(result.admitted) >= room:
             result.rejections.append(_day_full(event, f"this day holds {events_max} events"))
         elif amount and amount.currency not in currencies and len(currencies) >= CURRENCIES_PER_DAY_MAX:
@@ -83,16 +101,32 @@ def admit(events: Iterable[Event], stored: StoredDay, events_max: int) -> Admiss
         else:
             if amount:
                 currencies.add(amount.currency)
+            if part.order_id is not None:
+                orders.add(part.order_id)
             result.admitted.append(event)
     return result
 
 
-def admit_beside(events: Sequence[Event], own: StoredDay, other: StoredDay, events_max: int) -> Admission:
+def admit_beside(
+    events: Sequence[Event],
+    own: StoredDay,
+    other: StoredDay,
+    events_max: int,
+    *,
+    orders: Collection[str] = (),
+    erased_at: int = 0,
+) -> Admission:
     """Decide events whose first copy may be on another user's day. Duplicates of either day are decided first.
 
-    A full day no longer knows what it has counted, and so refuses what may be among it.
+    A full day no longer knows what it has counted, and so refuses what may be among it; so does one that was erased.
     """
-    result = admit([event for event in events if event.message_hash not in other.seen], own, events_max)
+    result = admit(
+        [event for event in events if event.message_hash not in other.seen],
+        own,
+        events_max,
+        orders=orders,
+        erased_at=max(erased_at, other.erased_at),
+    )
     result.duplicates += [event for event in events if event.message_hash in other.seen]
     if other.full:
         result.rejections += [
@@ -132,7 +166,7 @@ def moved(source: StoredDay, target: StoredDay, events_max: int) -> tuple[Additi
 
 
 def _fitted(total: Metrics, seen: set[bytes], stored: StoredDay) -> Addition:
-    """Fold the names that find no room among the day's stored ones."""
+    """Fold the names that find no room among the day's stored ones, and leave out the order ids that find none."""
     room = NAMES_PER_DAY_MAX - len(stored.names)
     new_names: set[str] = set()
     by_event: dict[str, int] = {}
@@ -145,7 +179,16 @@ def _fitted(total: Metrics, seen: set[bytes], stored: StoredDay) -> Addition:
                 kept = OTHER
         by_event[kept] = by_event.get(kept, 0) + count
     total.by_event = by_event
-    return Addition(total, seen, new_names, total.currencies - stored.currencies)
+    order_room = max(0, ORDER_IDS_PER_DAY_MAX - len(stored.metrics.order_ids))
+    new_order_ids = sorted(total.order_ids - stored.metrics.order_ids)[:order_room]
+    return Addition(total, seen, new_names, total.currencies - stored.currencies, set(new_order_ids))
+
+
+def erased(event: Event) -> Rejection:
+    """Why an event of before an erasure is not counted."""
+    return Rejection(
+        event.index, event.message_id, "erased", "it is of before the time when its person was erased"
+    )
 
 
 def _day_full(event: Event, reason: str) -> Rejection:

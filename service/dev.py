@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import botocore.session
 import uvicorn
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -63,8 +63,13 @@ def run(environ: MutableMapping[str, str]) -> None:
 
 def worker() -> ASGIApp:
     """The application of one of several server processes."""
-    settings = _settings(os.environ)
-    return _checked(settings, Table(_client(os.environ), settings.table))
+    return _checked(*deployment(os.environ))
+
+
+def deployment(environ: MutableMapping[str, str]) -> tuple[Settings, Table]:
+    """What the environment says of a deployment whose table is there already. Raises CannotStartError."""
+    settings = _settings(environ)
+    return settings, Table(_client(environ), settings.table)
 
 
 def table(environ: MutableMapping[str, str]) -> str:
@@ -117,7 +122,12 @@ def _client(environ: MutableMapping[str, str]) -> Any:
         if not (environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")):
             environ["AWS_DEFAULT_REGION"] = "us-east-1"
     try:
-        return connect(url or None)
+        # botocore itself reads AWS_DEFAULT_REGION alone.
+        return connect(url or None, region=environ.get("AWS_REGION") or None)
+    except NoRegionError:
+        raise CannotStartError(
+            "In which region is the table? Set AWS_REGION=eu-central-1, for instance, or AWS_PROFILE."
+        ) from None
     except (BotoCoreError, ValueError) as error:
         raise CannotStartError(f"No client for {url or 'DynamoDB'}: {error}") from None
 
@@ -144,7 +154,9 @@ def _checked(settings: Settings, table: Table) -> ASGIApp:
 
 def _require_free(port: int) -> None:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":
+            # Elsewhere it means that a port may be taken twice.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError:

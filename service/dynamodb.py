@@ -243,6 +243,10 @@ class Calls:
         """Write one item whole. Raises ConditionFailedError."""
         self._call("put_item", self.put_action(item, condition)["Put"])
 
+    def delete(self, key: Key) -> None:
+        """Remove one item, if it is there."""
+        self._call("delete_item", self.delete_action(key)["Delete"])
+
     def transact(self, *actions: dict[str, Any]) -> None:
         """All of these or none. Raises TransactionFailedError."""
         self._call("transact_write_items", {"TransactItems": actions})

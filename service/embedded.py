@@ -138,7 +138,9 @@ def _json_bytes(item: Mapping[str, Mapping[str, Any]]) -> int:
 
 
 def _decoded(typed: Mapping[str, Any]) -> Mapping[str, Any]:
-    # A set, in the wire's JSON as base64, in moto's items as the bytes themselves.
+    # Binary, in the wire's JSON as base64, in moto's items as the bytes themselves.
+    if "B" in typed:
+        return {"B": base64.b64decode(typed["B"]) if isinstance(typed["B"], str) else typed["B"]}
     if "BS" in typed:
         return {
             "BS": [base64.b64decode(member) if isinstance(member, str) else member for member in typed["BS"]]

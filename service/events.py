@@ -19,6 +19,8 @@ EVENT_BYTES_MAX = 32 * 1024
 # one write unit covers.
 HASH_BYTES = 6
 TIMESTAMP_AHEAD_MAX = timedelta(hours=24)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 IMPORT_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 COUNTED_TYPES = frozenset({"track", "page", "screen"})
@@ -65,6 +67,8 @@ class Event:
     previous_id: str | None
     day: str | None = None
     part: metrics.Contribution | None = None
+    # Epoch milliseconds of its timestamp; the time of receipt where it has none.
+    instant_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Rules:
     identity_secret: bytes | None
     # History from elsewhere: any day since 2000, and every event says when it was.
     is_import: bool = False
+    # How long a day is kept; for ever, if it is not set. An older one would be gone at once, with what it has seen.
+    kept_days: int | None = None
 
     def read(
         self, raw: object, index: int, context: Mapping[str, Any], *, may_be_large: bool
@@ -136,7 +142,9 @@ class Rules:
         if isinstance(agent, str) and _names_crawler(agent):
             raise _RefusedError("bot", "context.userAgent names a crawler")
         if kind in COUNTED_TYPES:
-            event.day = self._day(raw)
+            instant = self._instant(raw)
+            event.instant_ms = epoch_ms(instant)
+            event.day = instant.astimezone(self.timezone).date().isoformat()
             if kind == "track":
                 name = raw.get("event")
                 event.part = metrics.track(
@@ -148,6 +156,8 @@ class Rules:
             else:
                 event.part = metrics.page_view()
             event.part.session = _session(context("sessionId"))
+        else:
+            event.instant_ms = self._said_at_ms(raw)
         return event
 
     def _check_identity(self, event: Event, token: object) -> None:
@@ -163,31 +173,55 @@ class Rules:
         if not hmac.compare_digest(given, expected.encode()):
             raise _RefusedError("identity_unverified", "context.userToken does not prove this userId")
 
-    def _day(self, raw: Mapping[str, Any]) -> str:
-        """The day in the shop's zone: a function of the event alone, so that a retry after midnight meets it."""
-        value = raw.get("timestamp")
-        if value is None:
-            value = raw.get("originalTimestamp")
+    def _said_at_ms(self, raw: Mapping[str, Any]) -> int:
+        """When an event that is not counted was made. No such event is refused for its time."""
+        try:
+            return epoch_ms(timestamp(_timestamp(raw)))
+        except (_RefusedError, OverflowError):
+            return epoch_ms(self.now)
+
+    def _instant(self, raw: Mapping[str, Any]) -> datetime:
+        """When it happened: a function of the event alone, so that a retry after midnight meets the same day."""
+        value = _timestamp(raw)
         if value is None:
             if self.is_import:
                 raise _RefusedError("invalid_event", "an imported event has a timestamp")
-            return self.now.astimezone(self.timezone).date().isoformat()
+            return self.now
         instant = timestamp(value)
-        earliest = IMPORT_EARLIEST if self.is_import else self.now - self.age_max
+        earliest, since = self._earliest()
         # Years outside these cannot be accepted, and the first and last ones cannot be shifted to another zone.
         if not 1970 <= instant.year <= 9000 or not earliest <= instant <= self.now + TIMESTAMP_AHEAD_MAX:
-            since = "the year 2000" if self.is_import else f"{self.age_max.days} days back"
             raise _RefusedError(
                 "timestamp_out_of_range",
                 f"accepted from {since} to {TIMESTAMP_AHEAD_MAX.days * 24} hours ahead",
             )
-        return instant.astimezone(self.timezone).date().isoformat()
+        return instant
+
+    def _earliest(self) -> tuple[datetime, str]:
+        """The first instant an event may be of, and the same in words."""
+        if not self.is_import:
+            return self.now - self.age_max, f"{self.age_max.days} days back"
+        if self.kept_days is not None:
+            kept_since = self.now - timedelta(days=self.kept_days)
+            if kept_since > IMPORT_EARLIEST:
+                return kept_since, f"{self.kept_days} days back, as long as days are kept"
+        return IMPORT_EARLIEST, "the year 2000"
 
     def days(self) -> list[str]:
         """Every day an accepted event can be on, padded by one on each side."""
         first = (self.now - self.age_max).astimezone(self.timezone).date() - timedelta(days=1)
         last = (self.now + TIMESTAMP_AHEAD_MAX).astimezone(self.timezone).date() + timedelta(days=1)
         return [date.fromordinal(day).isoformat() for day in range(first.toordinal(), last.toordinal() + 1)]
+
+
+def _timestamp(raw: Mapping[str, Any]) -> object:
+    value = raw.get("timestamp")
+    return raw.get("originalTimestamp") if value is None else value
+
+
+def epoch_ms(instant: datetime) -> int:
+    """Whole milliseconds since 1970, rounded down."""
+    return (instant - _EPOCH) // _MILLISECOND
 
 
 def timestamp(value: object) -> datetime:

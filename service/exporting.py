@@ -5,10 +5,10 @@ A line is a user's or an anonymous visitor's day as the API answers it, or whose
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from . import identities, ids, keys, replies
+from . import keys, replies
 from .capacity import Capacity
 from .dynamodb import Calls, Table
 from .models import AliasItem, Item, Raw, stored_day
@@ -56,60 +56,22 @@ class Export:
                 self._item(raw)
             yield self.totals
 
-    def person(self, text: str) -> None:
-        """Write one user, or the user that an anonymous id became. Raises CannotExportError."""
-        try:
-            distinct_id = ids.distinct_id(text)
-        except ids.InvalidIdError as error:
-            raise CannotExportError(f"--user: {error}.") from None
-        if distinct_id is None:
-            raise CannotExportError("--user names somebody.")
-        calls = self._calls()
-        try:
-            self._person(calls, distinct_id)
-        except Unavailable as error:
-            raise self._cannot(error) from None
-
-    def _person(self, calls: Calls, distinct_id: str) -> None:
-        alias = (
-            identities.alias_of(calls, distinct_id, is_consistent=True)
-            if ids.is_anonymous(distinct_id)
-            else None
-        )
-        owner = alias.user_id if alias else distinct_id
-        self._days(owner, calls.query(keys.user_pk(owner), keys.every_day(), is_consistent=True))
-        for anonymous_id in identities.anonymous_ids_of(calls, owner):
-            raw = calls.get(keys.alias_key(anonymous_id), is_consistent=True)
-            if raw is None:
-                continue
-            # What a merge under way has not moved yet.
-            self._days(
-                anonymous_id, calls.query(keys.user_pk(anonymous_id), keys.every_day(), is_consistent=True)
-            )
-            self._item(raw)
-
-    def _days(self, distinct_id: str, items: Iterable[Raw]) -> None:
-        for raw in items:
-            day = stored_day(raw)
-            # Seals and fences count nothing.
-            if day.metrics.counters.get("events"):
-                self.write(replies.day_body(distinct_id, day) + b"\n")
-                self.totals.days += 1
-
     def _item(self, raw: Raw) -> None:
         pk, sk = raw[_PK]["S"], raw[_SK]["S"]
         if not pk.startswith(_USER):
             return
         distinct_id = pk.removeprefix(_USER)
-        first_day, last_day = keys.every_day()
-        if first_day <= sk <= last_day:
-            self._days(distinct_id, [raw])
+        if keys.is_day(sk):
+            day = stored_day(raw)
+            # Seals and fences count nothing.
+            if day.metrics.counters.get("events"):
+                self.write(replies.day_body(distinct_id, day) + b"\n")
+                self.totals.days += 1
         elif sk == _ALIAS_SK:
-            alias = {"anonymousId": distinct_id}
-            for name, attribute in (("userId", AliasItem.user_id), ("status", AliasItem.status)):
-                if (typed := raw.get(attribute.attr_name)) is not None:
-                    alias[name] = typed["S"]
-            self.write(replies.json_body(alias) + b"\n")
+            # Nobody's, when it was erased.
+            user_id = raw.get(AliasItem.user_id.attr_name)
+            status = raw[AliasItem.status.attr_name]["S"]
+            self.write(replies.alias_body(distinct_id, user_id["S"] if user_id else None, status) + b"\n")
             self.totals.aliases += 1
 
     def _pages(self) -> Iterator[Sequence[Raw]]:

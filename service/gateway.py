@@ -13,7 +13,7 @@ from mangum import Mangum
 from .problems import MEDIA_TYPE
 
 # Mangum's own list lacks problem+json, and what it does not list leaves in base64.
-_TEXT_MIME_TYPES = ["text/", "application/json", "application/javascript", MEDIA_TYPE]
+_TEXT_MIME_TYPES = ["text/", "application/json", "application/javascript", "application/x-ndjson", MEDIA_TYPE]
 
 
 def as_lambda(app: FastAPI) -> Callable[[dict[str, Any], Any], dict[str, Any]]:

@@ -60,6 +60,12 @@ def distinct_id(value: object) -> str | None:
     return anonymous_id(text) if text.startswith(ANONYMOUS_PREFIX) else _checked(text)
 
 
+def order_id(value: object) -> str | None:
+    """The id of an order, normalised; None when absent. Raises InvalidIdError."""
+    text = _normalised(value)
+    return None if text is None else _checked(text)
+
+
 def is_anonymous(distinct: str) -> bool:
     """Whether a normalised id is an anonymous one."""
     return distinct.startswith(ANONYMOUS_PREFIX)

@@ -4,7 +4,9 @@
     USER#<distinct id>   DAY#YYYY-MM-DD        the day item
     USER#<anonymous id>  ALIAS                 the user this anonymous id belongs to
     USER#<user id>       ALIAS#<anonymous id>  the way back
-    PENDING#<0-f>        <startedAt>#<id>      a merge begun and not ended
+    USER#<user id>       ERASED                when the user was erased
+    ORDER#<hash>         ORDER                 which event an order was counted by
+    PENDING#<0-f>        <startedAt>#<id>      a merge or an erasure begun and not ended
     SETTINGS             SETTINGS              what the table remembers of its configuration
 
 A distinct id is a user id or an anonymous id. It may contain `#`, so a key is always split at the first one.
@@ -13,10 +15,13 @@ A distinct id is a user id or an anonymous id. It may contain `#`, so a key is a
 import hashlib
 from typing import NamedTuple
 
+from . import ids
+
 _USER = "USER#"
 _DAY = "DAY#"
 _WAY_BACK = "ALIAS#"
 _PENDING = "PENDING#"
+_ORDER = "ORDER#"
 
 
 class Key(NamedTuple):
@@ -51,9 +56,39 @@ def every_day() -> tuple[str, str]:
     return _DAY, "DAY$"
 
 
+def is_day(sk: str) -> bool:
+    """Whether a sort key is a day item's."""
+    return sk.startswith(_DAY)
+
+
+def person() -> tuple[str, str]:
+    """The sort keys between which all that is held on a person lies: the ways back, then the days."""
+    return _WAY_BACK, "DAY$"
+
+
+def following(sk: str) -> str:
+    """The least sort key after this one."""
+    return sk + "\x00"
+
+
 def alias_key(anonymous_id: str) -> Key:
     """The item that says whose an anonymous id is."""
     return Key(user_pk(anonymous_id), "ALIAS")
+
+
+def erased_key(user_id: str) -> Key:
+    """The item that says when a user was erased."""
+    return Key(user_pk(user_id), "ERASED")
+
+
+def mark_key(distinct_id: str) -> Key:
+    """The item that speaks of the whole id, not of a day: an anonymous id's alias, a user's erasure."""
+    return alias_key(distinct_id) if ids.is_anonymous(distinct_id) else erased_key(distinct_id)
+
+
+def order_key(order_id: str) -> Key:
+    """The claim on an order, whoever placed it. Of the id only a SHA-256 digest is kept here."""
+    return Key(_ORDER + hashlib.sha256(order_id.encode()).hexdigest(), "ORDER")
 
 
 def way_back_key(user_id: str, anonymous_id: str) -> Key:
@@ -72,9 +107,25 @@ def anonymous_id_of(sk: str) -> str:
 
 
 def pending_key(started_at: str, distinct_id: str) -> Key:
-    """The row a sweep finds an unfinished merge by. Sixteen partitions, so that none is hot."""
+    """The row a sweep finds an unfinished merge or erasure by. Sixteen partitions, so that none is hot."""
     shard = hashlib.sha256(distinct_id.encode()).hexdigest()[0]
     return Key(_PENDING + shard, f"{started_at}#{distinct_id}")
+
+
+def pending_pks() -> list[str]:
+    """The partitions of those rows."""
+    return [_PENDING + shard for shard in "0123456789abcdef"]
+
+
+def pending_until(started_at: str) -> tuple[str, str]:
+    """The sort keys between which the rows begun before a moment lie. Times of one length sort as text."""
+    return "0", started_at
+
+
+def pending_of(sk: str) -> tuple[str, str]:
+    """When it began, and the id."""
+    started_at, _, distinct_id = sk.partition("#")
+    return started_at, distinct_id
 
 
 def settings_key() -> Key:

@@ -1,22 +1,48 @@
-"""The HTTP door on Lambda: `handler` takes API Gateway's HTTP API events, payload 2.0.
+"""The door on Lambda: `handler` takes API Gateway's HTTP API events, payload 2.0, and the sweep's schedule.
 
 Everything is made while the execution environment starts, when Lambda gives it a whole processor.
 """
 
 import os
 import time
+from dataclasses import asdict
+from typing import Any
 
 from . import logs
 from .app import create_app
 from .dynamodb import Table, connect
 from .gateway import as_lambda
 from .problems import Unavailable
-from .service import Service
+from .service import MARGIN_SECONDS, Service, utc_now
 from .settings import load_settings
+from .store import Work
+from .sweep import sweep
 
 _settings = load_settings(os.environ)
-_app = create_app(_settings, Table(connect(), _settings.table))
-handler = as_lambda(_app)
+_table = Table(connect(), _settings.table)
+_app = create_app(_settings, _table)
+_http = as_lambda(_app)
+# What template.yaml lets the schedule send in place of a request.
+SWEEP_EVENT = {"task": "sweep"}
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Answer a request, or sweep."""
+    return _sweep(context) if event == SWEEP_EVENT else _http(event, context)
+
+
+def _sweep(context: Any) -> dict[str, Any]:
+    """What the time does not allow is left for the next one, an hour later."""
+    deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
+    calls = _table.calls(deadline)
+    try:
+        *_, swept = sweep(Work(calls, _settings, utc_now()))
+    except Unavailable as error:
+        logs.failure("sweep failed", error)
+        raise
+    facts = asdict(swept)
+    logs.line("INFO", "sweep", **facts, wru=calls.capacity.write_units, rru=calls.capacity.read_units)
+    return facts
 
 
 def _warm_up(service: Service) -> None:

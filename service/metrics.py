@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 
-from . import money
+from . import ids, money
 
 NAME_CHARACTERS_MAX = 128
 QUANTITY_MAX = 1_000_000
@@ -93,6 +93,7 @@ class Contribution:
     refund: Amount | None = None
     name: str | None = None
     session: bytes | None = None
+    order_id: str | None = None
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ class Metrics:
     refunds_minor: dict[str, int] = field(default_factory=dict)
     by_event: dict[str, int] = field(default_factory=dict)
     sessions: set[bytes] = field(default_factory=set)
+    order_ids: set[str] = field(default_factory=set)
 
     def count(self, part: Contribution) -> None:
         """Add one event."""
@@ -116,6 +118,8 @@ class Metrics:
             self.by_event[part.name] = self.by_event.get(part.name, 0) + 1
         if part.session is not None:
             self.sessions.add(part.session)
+        if part.order_id is not None:
+            self.order_ids.add(part.order_id)
 
     def merge(self, other: "Metrics") -> None:
         """Add another sum."""
@@ -124,6 +128,7 @@ class Metrics:
         _add(self.refunds_minor, other.refunds_minor)
         _add(self.by_event, other.by_event)
         self.sessions |= other.sessions
+        self.order_ids |= other.order_ids
 
     @property
     def currencies(self) -> set[str]:
@@ -140,7 +145,7 @@ def track(name: object, properties: Mapping[str, Any], *, currency: str, counts_
     """What a `track` event adds.
 
     `currency` is the one an amount without a currency is in. Without `counts_orders` an order event is an ordinary
-    event, counted by its name. Raises InvalidEventError and money.InvalidAmountError.
+    event, counted by its name. Raises InvalidEventError, money.InvalidAmountError and ids.InvalidIdError.
     """
     if not isinstance(name, str) or not 1 <= len(name) <= NAME_CHARACTERS_MAX:
         raise InvalidEventError(f"a track event has a name of 1 to {NAME_CHARACTERS_MAX} characters")
@@ -158,6 +163,7 @@ def track(name: object, properties: Mapping[str, Any], *, currency: str, counts_
     if known == ORDER_COMPLETED:
         part.revenue = _amount(properties, currency)
         part.counters["items_sold"] = _items_sold(properties)
+        part.order_id = _order_id(properties)
     elif known == ORDER_REFUNDED:
         part.refund = _amount(properties, currency)
     elif known == PAGE_LEFT:
@@ -176,6 +182,15 @@ def _amount(properties: Mapping[str, Any], default_currency: str) -> Amount | No
         if value is not None:
             code = money.currency(properties.get("currency"), default_currency)
             return Amount(code, money.minor(value, code))
+    return None
+
+
+def _order_id(properties: Mapping[str, Any]) -> str | None:
+    """Segment's name, as its clients and its specification spell it; GA4's."""
+    for field_name in ("orderId", "order_id", "transaction_id"):
+        order_id = ids.order_id(properties.get(field_name))
+        if order_id is not None:
+            return order_id
     return None
 
 

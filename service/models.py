@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from pynamodb.attributes import (
     Attribute,
+    BinaryAttribute,
     BinarySetAttribute,
     BooleanAttribute,
     NumberAttribute,
@@ -71,7 +72,7 @@ class DayItem(Item):
     """One user's or anonymous visitor's day.
 
     Sealed by a merge it holds `mergedInto` and the revision that was moved (none if there was nothing to move), and
-    nothing else.
+    nothing else. Fenced by an erasure it holds `erasedAt`, and what is counted from then on.
     """
 
     events = NumberAttribute(null=True)
@@ -99,6 +100,7 @@ class DayItem(Item):
     # Six-byte hashes of messageIds and of session ids.
     seen = BinarySetAttribute(legacy_encoding=False)
     sessions = BinarySetAttribute(legacy_encoding=False)
+    order_ids = UnicodeSetAttribute(null=True, attr_name="orderIds")
     # What bounds the families above.
     names = UnicodeSetAttribute(null=True)
     currencies = UnicodeSetAttribute(null=True)
@@ -106,19 +108,45 @@ class DayItem(Item):
     revision = NumberAttribute(null=True)
 
     merged_into = UnicodeAttribute(null=True, attr_name="mergedInto")
+    # Of that merge; as in its alias.
+    started_at = UnicodeAttribute(null=True, attr_name="startedAt")
     # Counts nothing any more: a merge moved more ids here than a day may hold.
     full = BooleanAttribute(null=True)
+    # Epoch milliseconds. Events of before do not count, whenever they arrive.
+    erased_at = NumberAttribute(null=True, attr_name="erasedAt")
 
 
-class AliasItem(Item):
-    """Whose an anonymous id is. The user never changes; `merging` becomes `merged` and stays so."""
+class MarkItem(Item):
+    """What is known of an id as a whole."""
 
-    user_id = UnicodeAttribute(attr_name="userId")
+    # Epoch milliseconds; also, as ISO 8601, part of the key of the PENDING row of an erasure.
+    erased_at = NumberAttribute(null=True, attr_name="erasedAt")
+    # As long as the erasure is under way.
+    erasing = BooleanAttribute(null=True)
+
+
+class AliasItem(MarkItem):
+    """Whose an anonymous id is: `merging` becomes `merged`, and only an erasure ends that.
+
+    Nobody's, without a user, it is `erased`.
+    """
+
+    user_id = UnicodeAttribute(null=True, attr_name="userId")
     status = UnicodeAttribute()
-    # ISO 8601, UTC; part of the key of the PENDING row.
-    started_at = UnicodeAttribute(attr_name="startedAt")
+    # ISO 8601, UTC; part of the key of the PENDING row of a merge.
+    started_at = UnicodeAttribute(null=True, attr_name="startedAt")
     # Days that moved; set when merged.
     days = NumberAttribute(null=True)
+
+
+class ErasedItem(MarkItem):
+    """That a user was erased."""
+
+
+class OrderItem(Item):
+    """A claim: this order was counted, by the event with this messageId's hash. It says nothing of whose it is."""
+
+    message_hash = BinaryAttribute(legacy_encoding=False, attr_name="messageHash")
 
 
 class WayBackItem(Item):
@@ -126,7 +154,7 @@ class WayBackItem(Item):
 
 
 class PendingItem(Item):
-    """A merge begun and not ended; the id is in the key."""
+    """A merge or an erasure begun and not ended; the id is in the key."""
 
     kind = UnicodeAttribute()
 
@@ -181,10 +209,18 @@ def stored_day(raw: Raw, *, with_ids: bool = True) -> StoredDay:
         day.seen = _value(raw, DayItem.seen, set())
         day.names = _value(raw, DayItem.names, set())
         day.currencies = _value(raw, DayItem.currencies, set())
+        day.metrics.order_ids = _value(raw, DayItem.order_ids, set())
     day.revision = _value(raw, DayItem.revision, None)
     day.merged_into = _value(raw, DayItem.merged_into, None)
+    day.merge_started_at = _value(raw, DayItem.started_at, None)
     day.full = _value(raw, DayItem.full, False)
+    day.erased_at = erased_at_of(raw)
     return day
+
+
+def erased_at_of(raw: Raw) -> int:
+    """When what an item stands for was erased, in epoch milliseconds; 0 for never."""
+    return int(_value(raw, MarkItem.erased_at, 0))
 
 
 def _value(raw: Raw, attr: Attribute[Any], default: Any) -> Any:
@@ -249,6 +285,25 @@ class NoneIn(Condition):
             for member in self._members
         ]
         return " AND ".join([f"NOT contains ({name}, {placeholder})" for placeholder in placeholders])
+
+
+class ErasedBefore(Condition):
+    """Not erased, or before this moment, in epoch milliseconds: what may count such events.
+
+    Serialised in one pass, as it is part of every write.
+    """
+
+    def __init__(self, instant_ms: int) -> None:
+        super().__init__("<", Path(MarkItem.erased_at))
+        self._value = {"N": str(instant_ms)}
+
+    def serialize(
+        self, placeholder_names: dict[str, str], expression_attribute_values: dict[str, Any]
+    ) -> str:
+        """`(attribute_not_exists (#0) OR #0 < :0)`."""
+        name = self.values[0].serialize(placeholder_names, expression_attribute_values)
+        value = get_value_placeholder(self._value, expression_attribute_values)
+        return f"(attribute_not_exists ({name}) OR {name} < {value})"
 
 
 class AllOf(Condition):

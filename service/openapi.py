@@ -1,21 +1,18 @@
 """The description of the API: what each route takes and answers, for /openapi.json and /docs.
 
-The models of events describe and do not validate: `events` reads what real clients send, one event at a time.
+Models are named here, and made when somebody asks for the document: a cold start does without them.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pydantic.json_schema import models_json_schema
 
-from . import problems, replies, wire
-from .events import EVENT_BYTES_MAX
-from .money import AMOUNT_MAX
+from . import examples, problems, replies, wire
 
 _DESCRIPTION = """
 Per-user e-commerce analytics. Post events as the Segment HTTP Tracking API takes them; read what a user did between
@@ -26,306 +23,183 @@ Bodies are JSON whatever their Content-Type, and may be gzip. Fields that are no
 null is the same as absent. Errors are RFC 9457 problems; `code` says which.
 """
 
-Id = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=128,
-        description="1 to 128 characters; no control characters, no /. An integer is taken as its digits. Placeholders "
-        "such as null, undefined, 0 or guest are refused.",
-    ),
-]
+_SCHEMA = "#/components/schemas/{model}"
+_EXAMPLE = "#/components/examples/{name}"
 
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
-
-
-class Context(_Wire):
-    """What is known of the circumstances."""
-
-    session_id: str | None = Field(None, description="Feeds `sessions`.")
-    user_agent: str | None = Field(None, description="A crawler's is rejected as `bot`.")
-    user_token: str | None = Field(
-        None, description="Hex HMAC-SHA256(FOOTFALL_IDENTITY_SECRET, userId), where that secret is set."
-    )
-
-
-class Product(_Wire):
-    """A line of an order."""
-
-    quantity: float | None = Field(None, ge=0, description="1 when absent; feeds `itemsSold`.")
-
-
-class Properties(_Wire):
-    """Properties of an event; those that feed metrics are named here, all others are accepted."""
-
-    revenue: float | str | None = Field(
-        None,
-        ge=0,
-        le=float(AMOUNT_MAX),
-        description="Else `total`, else `value`. A number or a numeric string.",
-    )
-    total: float | str | None = Field(None, description="In place of `revenue`.")
-    value: float | str | None = Field(None, description="In place of `revenue` and `total`.")
-    currency: str | None = Field(
-        None, description="ISO 4217; the deployment's own when absent.", examples=["EUR"]
-    )
-    products: list[Product] | None = Field(None, description="Or `items`, as Google Analytics 4 names them.")
-    engaged_seconds: float | None = Field(None, ge=0, le=86_400, description="Of a Page Left event.")
-
-
-class _Event(_Wire):
-    message_id: str | None = Field(
-        None,
-        description="Made by the client, once per event; what makes a retry count once. Else a hash of the event.",
-    )
-    anonymous_id: Id | None = Field(None, description="The server adds `anon_` in front unless it is there.")
-    user_id: Id | None = Field(None, description="The shop's own id; may not begin with `anon_`.")
-    timestamp: str | None = Field(
-        None,
-        description="ISO 8601, UTC without an offset; decides the day. 7 days back to 24 hours ahead unless configured "
-        "otherwise. The time of receipt when absent.",
-        examples=["2026-11-22T09:30:00Z"],
-    )
-    original_timestamp: str | None = Field(None, description="In place of `timestamp`, where that is absent.")
-    context: Context | None = Field(
-        None, description="Of this event; where a batch has a context, over that one."
-    )
-
-
-class TrackEvent(_Event):
-    """Something a visitor did. An event with both ids also says that they are one person."""
-
-    type: Literal["track"]
-    event: str = Field(
-        min_length=1,
-        max_length=128,
-        description="A name of Segment's e-commerce spec or of Google Analytics 4 feeds its metric; any other is "
-        "counted under `byEvent`.",
-        examples=["Product Viewed", "Order Completed", "purchase"],
-    )
-    properties: Properties | None = Field(None, description="What the event says beside its name.")
-
-
-class PageEvent(_Event):
-    """A page view."""
-
-    type: Literal["page"]
-
-
-class ScreenEvent(_Event):
-    """A page view of an app."""
-
-    type: Literal["screen"]
-
-
-class IdentifyEvent(_Event):
-    """Says who an anonymous visitor is, and merges."""
-
-    type: Literal["identify"]
-
-
-class AliasEvent(_Event):
-    """Says the same of a previous id, which is taken as an anonymous one."""
-
-    type: Literal["alias"]
-    previous_id: Id
-    user_id: Id
-
-
-class GroupEvent(_Event):
-    """Accepted, not counted."""
-
-    type: Literal["group"]
-
-
-AnyEvent = Annotated[
-    TrackEvent | PageEvent | ScreenEvent | IdentifyEvent | AliasEvent | GroupEvent,
-    Field(discriminator="type"),
-]
-
-
-class BatchRequest(_Wire):
-    """Events of any users and days."""
-
-    batch: list[AnyEvent] = Field(
-        max_length=wire.BATCH_EVENTS_MAX,
-        description=f"Up to {wire.BATCH_EVENTS_MAX:,} events of up to {EVENT_BYTES_MAX // 1024} KB each. A larger or a "
-        "faulty event is rejected alone.",
-    )
-    context: Context | None = Field(None, description="The default for each event's context.")
-    sent_at: str | None = Field(
-        None, description="Accepted and ignored: it differs from one attempt to the next."
-    )
-    write_key: str | None = Field(
-        None, description="In place of the Authorization header: no CORS preflight."
-    )
-
-
-class MergeRequest(_Wire):
-    """Whom the user was before."""
-
-    anonymous_id: Id
-
-
-_EVENT_MODELS: dict[str, type[BaseModel]] = {
-    "track": TrackEvent,
-    "page": PageEvent,
-    "screen": ScreenEvent,
-    "identify": IdentifyEvent,
-    "alias": AliasEvent,
-    "group": GroupEvent,
-}
-_REQUESTS: tuple[type[BaseModel], ...] = (BatchRequest, MergeRequest, *_EVENT_MODELS.values())
-_ANONYMOUS = {"anonymousId": "4f1c9a52-6d0e-4c7c-9f0e-2b8f5d1c7a33"}
-_EXAMPLES: dict[str, dict[str, Any]] = {
-    "track": {
-        "type": "track",
-        "event": "Order Completed",
-        "messageId": "order-1001",
-        "userId": "u-42",
-        "properties": {
-            "revenue": 59.9,
-            "currency": "EUR",
-            "products": [{"productId": "sku-9", "quantity": 2}],
-        },
-    },
-    "page": {"type": "page", "messageId": "page-1", **_ANONYMOUS, "context": {"sessionId": "s-1"}},
-    "screen": {"type": "screen", "messageId": "screen-1", "userId": "u-42"},
-    "identify": {"type": "identify", "messageId": "identify-1", "userId": "u-42", **_ANONYMOUS},
-    "alias": {
-        "type": "alias",
-        "messageId": "alias-1",
-        "userId": "u-42",
-        "previousId": _ANONYMOUS["anonymousId"],
-    },
-    "group": {"type": "group", "messageId": "group-1", "userId": "u-42"},
-}
-_REFERENCE = "#/components/schemas/{model}"
-
-_TEXT = {
-    400: "The body is no JSON, or no gzip of at most 16 members where it says so.",
-    401: "No valid key; the same for all causes.",
-    403: "A write key where the secret one is needed.",
-    409: "The anonymous id belongs to another user, who keeps it.",
-    413: "Over 500 KB, inflated, or over 2,500 events. Send smaller batches.",
-    415: "A Content-Encoding other than gzip.",
-    422: "Readable, and not what this route takes.",
-    503: "Not everything could be decided now. Send the same again, after Retry-After seconds.",
-}
-# The codes a status comes with, the common one first.
-_CODES: dict[int, tuple[str, ...]] = {
-    400: ("invalid_json",),
-    401: ("unauthorized",),
-    403: ("forbidden",),
-    409: ("identity_conflict",),
-    413: ("body_too_large", "batch_too_large"),
-    415: ("unsupported_encoding",),
-    422: ("invalid_request", "invalid_id", "invalid_range"),
-    503: ("unavailable", "misconfigured"),
+# When each problem is answered, by its example's name.
+_WHEN = {
+    "invalid_json": f"the body is no JSON, or no gzip of at most {wire.GZIP_MEMBERS_MAX} members where it says so.",
+    "unauthorized": "no valid key; the same for all causes.",
+    "forbidden": "a write key where the secret one is needed.",
+    "identity_conflict": "the anonymous id belongs to another user, who keeps it.",
+    "identity_conflict_of_erasure": "the anonymous id belongs to a user. Erase the user.",
+    "body_too_large": f"over {wire.BODY_BYTES_MAX // 1024} KB, inflated. Send less at once.",
+    "batch_too_large": f"over {wire.BATCH_EVENTS_MAX:,} events. Send smaller batches.",
+    "unsupported_encoding": "a Content-Encoding other than gzip.",
+    "invalid_request": "the body is JSON, and not what this route takes.",
+    "invalid_parameter": "a parameter is none of the words it may be.",
+    "invalid_id": "an id that cannot be one.",
+    "invalid_range": "`from` or `to` is no day, `from` is after `to`, or the range or the answer is too long.",
+    "invalid_cursor": "`cursor` is not from a page before.",
+    "internal_error": "our own mistake. Sending the same again is safe.",
+    "unavailable": "not everything could be decided now. Send the same again, after Retry-After seconds.",
+    "misconfigured": "the deployment does not fit its table.",
 }
 _RETRY_AFTER = {
     "description": "Seconds to wait before the same is sent again.",
     "schema": {"type": "integer", "example": problems.RETRY_AFTER_SECONDS},
 }
-# What any request can meet.
-_GENERAL: dict[str, dict[str, Any]] = {
-    "429": {
-        "description": "Too many requests, answered by the gateway in its own words. Nothing was counted.",
-        "content": {"application/json": {"schema": {"type": "object"}}},
-    },
-    "500": {
-        "description": "Our own mistake: `internal_error`. Sending the same again is safe.",
-        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemReply"}}},
-    },
-}
 _CAPACITY = {
-    "Footfall-Capacity": {
-        "description": "DynamoDB request units consumed: `wru=1, rru=0.5`; with `estimated=1` where the engine "
-        "reports too little or nothing.",
-        "schema": {"type": "string"},
-    }
+    "description": "DynamoDB request units consumed: `wru=1, rru=0.5`; with `estimated=1` where the engine reports too "
+    "little or nothing.",
+    "schema": {"type": "string"},
 }
-_INGEST_PROBLEMS = (400, 401, 413, 415, 422, 503)
-_READ_PROBLEMS = (401, 403, 422, 503)
+_NEXT_CURSOR = {
+    "description": "What `cursor` of the next page is; absent on the last.",
+    "schema": {"type": "string"},
+}
 
 
-def _reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": _REFERENCE.format(model=model.__name__)}
+def _reference(model: str) -> dict[str, str]:
+    return {"$ref": _SCHEMA.format(model=model)}
+
+
+def _json(model: str, example: object) -> dict[str, Any]:
+    return {"application/json": {"schema": _reference(model), "example": example}}
+
+
+def _problem(names: Sequence[str]) -> dict[str, Any]:
+    """The answer with a status that these problems share."""
+    shown = {examples.PROBLEMS[name].code: {"$ref": _EXAMPLE.format(name=name)} for name in names}
+    when = (f"`{examples.PROBLEMS[name].code}`: {_WHEN[name]}" for name in names)
+    answer: dict[str, Any] = {
+        "description": " ".join(when),
+        "content": {problems.MEDIA_TYPE: {"schema": _reference("ProblemReply"), "examples": shown}},
+    }
+    if any("Retry-After" in examples.PROBLEMS[name].headers for name in names):
+        answer["headers"] = {"Retry-After": _RETRY_AFTER}
+    return answer
+
+
+def _problems(names: Iterable[str]) -> dict[int | str, dict[str, Any]]:
+    by_status: dict[int, list[str]] = {}
+    for name in names:
+        by_status.setdefault(examples.PROBLEMS[name].status, []).append(name)
+    return {status: _problem(found) for status, found in sorted(by_status.items())}
 
 
 def _route(
     summary: str,
     tag: str,
-    reply: type[BaseModel],
-    statuses: tuple[int, ...],
+    content: Mapping[str, Any],
+    refusals: tuple[str, ...],
     *,
     security: tuple[str, ...] = (),
-    takes: tuple[type[BaseModel], Mapping[str, Any]] | None = None,
+    takes: tuple[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    problem = {"application/problem+json": {"schema": _reference(replies.ProblemReply)}}
-    answers: dict[int | str, Any] = {
-        200: {
-            "description": "Done.",
-            "headers": _CAPACITY,
-            "content": {"application/json": {"schema": _reference(reply)}},
-        }
-    }
-    answers |= {
-        status: {
-            "description": f"{_TEXT[status]} Codes: {', '.join(_CODES[status])}.",
-            "content": problem,
-            **({"headers": {"Retry-After": _RETRY_AFTER}} if status == 503 else {}),
-        }
-        for status in statuses
-    }
+    """`refusals` are the names of the problems it may answer with, beside those that any request can meet."""
     extra: dict[str, Any] = {"security": [{scheme: []} if scheme else {} for scheme in security]}
     if takes:
-        request, example = takes
-        extra["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": _reference(request), "example": example}},
-        }
-    return {"summary": summary, "tags": [tag], "responses": answers, "openapi_extra": extra}
+        extra["requestBody"] = {"required": True, "content": _json(*takes)}
+    answer: dict[str, Any] = {"description": "Done.", "content": dict(content)}
+    if "unavailable" in refusals:
+        answer["headers"] = {"Footfall-Capacity": _CAPACITY}
+    return {
+        "summary": summary,
+        "tags": [tag],
+        "responses": {200: answer, **_problems(refusals)},
+        "openapi_extra": extra,
+    }
 
 
 _ANY_KEY = ("writeKey", "secretKey")
+_SECRET_KEY = ("secretKey",)
+_OF_A_BODY = ("invalid_json", "unsupported_encoding", "body_too_large", "invalid_request")
+_OF_THE_SECRET_KEY = ("unauthorized", "forbidden")
+_OF_THE_TABLE = ("unavailable", "misconfigured")
+
 INGEST_BATCH = _route(
     "Post events; /v1/b is the same",
     "events",
-    replies.IngestReply,
-    _INGEST_PROBLEMS,
+    _json("IngestReply", examples.BATCH_INGESTED),
+    ("unauthorized", *_OF_A_BODY, "batch_too_large", *_OF_THE_TABLE),
     security=_ANY_KEY,
-    takes=(BatchRequest, {"batch": [_EXAMPLES["page"], _EXAMPLES["track"], _EXAMPLES["identify"]]}),
+    takes=("BatchRequest", examples.BATCH),
 )
 IMPORT = _route(
     "Import history",
     "events",
-    replies.IngestReply,
-    (400, 401, 403, 413, 415, 422, 503),
-    security=("secretKey",),
-    takes=(BatchRequest, {"batch": [_EXAMPLES["track"] | {"timestamp": "2019-12-24T18:00:00Z"}]}),
+    _json("IngestReply", examples.INGESTED),
+    (*_OF_THE_SECRET_KEY, *_OF_A_BODY, "batch_too_large", *_OF_THE_TABLE),
+    security=_SECRET_KEY,
+    takes=("ImportRequest", examples.IMPORT),
 )
-PROJECT_SETTINGS = _route("Settings for analytics-next", "events", replies.ProjectSettingsReply, (401,))
+PROJECT_SETTINGS = _route(
+    "Settings for analytics-next",
+    "events",
+    _json("ProjectSettingsReply", examples.SETTINGS),
+    ("unauthorized",),
+)
 METRICS = _route(
-    "What a user did between two days", "users", replies.MetricsReply, _READ_PROBLEMS, security=("secretKey",)
+    "What a user did between two days",
+    "users",
+    _json("MetricsReply", examples.METRICS),
+    (*_OF_THE_SECRET_KEY, "invalid_id", "invalid_range", "invalid_parameter", *_OF_THE_TABLE),
+    security=_SECRET_KEY,
 )
-USER = _route("What is known of a user", "users", replies.UserReply, _READ_PROBLEMS, security=("secretKey",))
+USER = _route(
+    "What is known of a user",
+    "users",
+    _json("UserReply", examples.USER),
+    (*_OF_THE_SECRET_KEY, "invalid_id", *_OF_THE_TABLE),
+    security=_SECRET_KEY,
+)
 MERGE = _route(
     "Make an anonymous visitor a user",
     "users",
-    replies.MergeReply,
-    (400, 401, 403, 409, 413, 415, 422, 503),
-    security=("secretKey",),
-    takes=(MergeRequest, _ANONYMOUS),
+    _json("MergeReply", examples.MERGED),
+    (*_OF_THE_SECRET_KEY, *_OF_A_BODY, "invalid_id", "identity_conflict", *_OF_THE_TABLE),
+    security=_SECRET_KEY,
+    takes=("MergeRequest", examples.MERGE),
 )
+ERASE = _route(
+    "Erase a person",
+    "users",
+    _json("ErasureReply", examples.ERASED),
+    (*_OF_THE_SECRET_KEY, "invalid_id", "identity_conflict_of_erasure", *_OF_THE_TABLE),
+    security=_SECRET_KEY,
+) | {
+    "description": "Removes everything held on a user and on the anonymous ids that were merged into the user, or on "
+    "an anonymous visitor who is nobody's. Events of until then are rejected as `erased`, whenever they arrive; later "
+    "ones count, as somebody new's. After a 503 the same call goes on where it stopped."
+}
+EXPORT = _route(
+    "Everything held on a person",
+    "users",
+    {
+        "application/x-ndjson": {
+            "schema": {"type": "string"},
+            "example": examples.EXPORTED,
+        }
+    },
+    (*_OF_THE_SECRET_KEY, "invalid_id", "invalid_cursor", *_OF_THE_TABLE),
+    security=_SECRET_KEY,
+) | {
+    "description": "Everything held on a user, or on an anonymous visitor who is nobody's, as lines of JSON. As long "
+    "as the reply has a `Footfall-Next-Cursor`, ask again with it as `cursor`: a page ends at 4.5 MB, or when its "
+    "time is up. For a merged anonymous id the answer is the user's."
+}
+EXPORT["responses"][200]["description"] = (
+    "A JSON object a line: first the anonymous ids, each an ExportedAnonymousId, then the days, each an ExportedDay. "
+    "Empty for a person never seen."
+)
+EXPORT["responses"][200]["headers"]["Footfall-Next-Cursor"] = _NEXT_CURSOR
 HEALTH = _route(
     "Whether the service answers",
     "service",
-    replies.HealthReply,
-    (401, 403, 503),
-    security=("", "secretKey"),
+    _json("HealthReply", examples.HEALTH),
+    (*_OF_THE_SECRET_KEY, "invalid_parameter", *_OF_THE_TABLE),
+    security=("", *_SECRET_KEY),
 )
 
 
@@ -335,10 +209,10 @@ def ingest_event(kind: str) -> dict[str, Any]:
     return _route(
         f"Post one {kind} event; /v1/{short} is the same",
         "events",
-        replies.IngestReply,
-        _INGEST_PROBLEMS,
+        _json("IngestReply", examples.INGESTED),
+        ("unauthorized", *_OF_A_BODY, *_OF_THE_TABLE),
         security=_ANY_KEY,
-        takes=(_EVENT_MODELS[kind], _EXAMPLES[kind]),
+        takes=(f"{kind.capitalize()}Request", examples.EVENTS[kind]),
     )
 
 
@@ -350,41 +224,39 @@ def operation_id(route: APIRoute) -> str:
 @lru_cache(maxsize=1)
 def document(app: FastAPI) -> bytes:
     """The OpenAPI document, as JSON."""
+    from .schemas import schemas
+
     content = app.openapi()
-    schemas = content.setdefault("components", {}).setdefault("schemas", {})
-    # Posting takes no field that may not be absent; replies always have theirs.
-    requests: list[Any] = [(model, "validation") for model in _REQUESTS]
-    answers: list[Any] = [(model, "serialization") for model in _REPLIES]
-    for models in (requests, answers):
-        schemas |= models_json_schema(models, ref_template=_REFERENCE)[1]["$defs"]
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
+    content["info"]["description"] = _DESCRIPTION.strip()
     for operations in content["paths"].values():
         for operation in operations.values():
-            operation["responses"] |= _GENERAL
-            answer = operation["responses"].get("422", {})
-            if "application/json" in answer.get("content", {}):
-                # FastAPI's own, which this service never sends; the problem of a bad parameter is the same as others.
-                answer["description"] = f"{_TEXT[422]} Codes: {', '.join(_CODES[422])}."
-                answer["content"] = {problems.MEDIA_TYPE: {"schema": _reference(replies.ProblemReply)}}
-    content["info"]["description"] = _DESCRIPTION.strip()
-    content["components"]["securitySchemes"] = {
-        "writeKey": {
-            "type": "http",
-            "scheme": "basic",
-            "description": "The write key as user name, no password.",
+            _complete(operation["responses"])
+    content["components"] = {
+        "schemas": schemas(_SCHEMA),
+        "examples": {
+            name: {"value": json.loads(problem.body())} for name, problem in examples.PROBLEMS.items()
         },
-        "secretKey": {"type": "http", "scheme": "bearer", "description": "The secret key."},
+        "securitySchemes": {
+            "writeKey": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "The write key as user name, no password.",
+            },
+            "secretKey": {"type": "http", "scheme": "bearer", "description": "The secret key."},
+        },
     }
     return replies.json_body(content)
 
 
-_REPLIES: tuple[type[BaseModel], ...] = (
-    replies.IngestReply,
-    replies.ProjectSettingsReply,
-    replies.MetricsReply,
-    replies.UserReply,
-    replies.MergeReply,
-    replies.HealthReply,
-    replies.ProblemReply,
-)
+def _complete(responses: dict[str, Any]) -> None:
+    """Add what any request can meet; take away what FastAPI adds of its own, and this service never sends."""
+    if "application/json" in responses.get("422", {}).get("content", {}):
+        del responses["422"]
+    of_success = responses["200"]["content"]
+    if of_success.get("application/json") == {"schema": {}}:
+        del of_success["application/json"]
+    responses["429"] = {
+        "description": "Too many requests, answered by the gateway in its own words. Nothing was counted.",
+        "content": _json("ThrottledReply", {"message": "Too Many Requests"}),
+    }
+    responses["500"] = _problem(["internal_error"])

@@ -9,7 +9,7 @@
     ├── TooLarge            413  body_too_large, batch_too_large
     ├── UnsupportedEncoding 415  unsupported_encoding
     ├── InvalidJson         400  invalid_json
-    ├── InvalidRequest      422  invalid_request, invalid_id, invalid_range
+    ├── InvalidRequest      422  invalid_request, invalid_id, invalid_range, invalid_cursor
     ├── Unexpected          500  internal_error
     └── Unavailable         503  unavailable, misconfigured
 
@@ -17,7 +17,6 @@ A body never repeats what was sent, and never exceeds a few hundred bytes.
 """
 
 import json
-from collections.abc import Mapping
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -37,7 +36,7 @@ class Problem(Exception):
         self.code = code or self.code
         self.headers: dict[str, str] = {}
 
-    def body(self, extensions: Mapping[str, object] | None = None) -> bytes:
+    def body(self) -> bytes:
         """The JSON body. `code` and `message` are what Segment's clients read of an error."""
         return json.dumps(
             {
@@ -47,7 +46,6 @@ class Problem(Exception):
                 "detail": self.detail,
                 "code": self.code,
                 "message": self.detail,
-                **(extensions or {}),
             }
         ).encode()
 

@@ -9,12 +9,27 @@ from datetime import date, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import WithJsonSchema
 
-from . import __version__, assets, identities, ids, ingest, merge, openapi, replies, store, wire
+from . import (
+    __version__,
+    assets,
+    erasure,
+    identities,
+    ids,
+    ingest,
+    merge,
+    openapi,
+    person,
+    replies,
+    store,
+    wire,
+)
 from .days import Outcome
 from .dynamodb import Calls
-from .events import Event, Rejection, Rules
-from .problems import Forbidden, IdentityConflict, InvalidRequest, Unauthorized
+from .events import Event, Rejection, Rules, epoch_ms
+from .identities import ErasedError
+from .problems import Forbidden, IdentityConflict, InvalidRequest, Unauthorized, Unavailable
 from .service import Service
 from .store import Work
 
@@ -23,9 +38,15 @@ RANGE_DAYS_DEFAULT = 30
 # Lambda replies with 6 MB, in which the body is a JSON string and its quotes are escaped.
 REPLY_BYTES_MAX = 4_500_000
 
+# Parameters are text, and read below: FastAPI, which would repeat a bad one in its answer, has none to refuse.
 UserPath = Annotated[
     str, Path(description="A user id, or an anonymous id with its `anon_`, percent-encoded.")
 ]
+UserOnlyPath = Annotated[
+    str, Path(description="A user id, percent-encoded; an anonymous one is refused as `invalid_id`.")
+]
+Day = WithJsonSchema({"type": "string", "format": "date", "examples": ["2026-11-22"]})
+Flag = WithJsonSchema({"type": "string", "enum": ["true", "false", "1", "0"]})
 
 router = APIRouter()
 
@@ -128,10 +149,16 @@ async def get_metrics(
     request: Request,
     userId: UserPath,  # noqa: N803 - the wire's name
     first: Annotated[
-        str | None, Query(alias="from", description="First day, YYYY-MM-DD; default 29 days before `to`.")
+        str | None,
+        Day,
+        Query(alias="from", description="First day, YYYY-MM-DD; default 29 days before `to`."),
     ] = None,
-    last: Annotated[str | None, Query(alias="to", description="Last day, inclusive; default today.")] = None,
-    fill: Annotated[str, Query(description="true includes days without events, as zeros.")] = "false",
+    last: Annotated[
+        str | None, Day, Query(alias="to", description="Last day, YYYY-MM-DD, inclusive; default today.")
+    ] = None,
+    fill: Annotated[
+        str, Flag, Query(description="true or 1 includes days without events, as zeros.")
+    ] = "false",
 ) -> Response:
     """What did this user do between these two days? At most 366 days, one DynamoDB Query."""
     service = Service.of(request)
@@ -178,7 +205,7 @@ async def get_user(request: Request, userId: UserPath) -> Response:  # noqa: N80
 
 
 @router.post("/v1/users/{userId}/merge", **openapi.MERGE)
-async def post_merge(request: Request, userId: UserPath) -> Response:  # noqa: N803 - the wire's name
+async def post_merge(request: Request, userId: UserOnlyPath) -> Response:  # noqa: N803 - the wire's name
     """Make an anonymous visitor this user: the same merge as identify, for the shop's own backend."""
     service = Service.of(request)
     service.require_secret(request)
@@ -190,7 +217,11 @@ async def post_merge(request: Request, userId: UserPath) -> Response:  # noqa: N
     if user_id is None or anonymous_id is None:
         raise InvalidRequest("The body names an anonymousId.", code="invalid_id")
     work = Work(service.calls(request), service.settings, service.now())
-    alias = merge.join(work, anonymous_id, user_id, identities.alias_of(work.calls, anonymous_id))
+    alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
+    try:
+        alias = merge.join(work, anonymous_id, user_id, alias, epoch_ms(work.now))
+    except ErasedError:
+        raise Unavailable from None  # by another process, whose clock is a little ahead
     if alias.user_id != user_id:
         raise IdentityConflict
     return _json(
@@ -200,14 +231,54 @@ async def post_merge(request: Request, userId: UserPath) -> Response:  # noqa: N
     )
 
 
+@router.get("/v1/users/{userId}/export", **openapi.EXPORT)
+async def get_export(
+    request: Request,
+    userId: UserPath,  # noqa: N803 - the wire's name
+    cursor: Annotated[
+        str | None,
+        WithJsonSchema({"type": "string"}),
+        Query(description="Footfall-Next-Cursor of the page before; absent for the first."),
+    ] = None,
+) -> Response:
+    """Everything held on a person, as NDJSON, page by page."""
+    service = Service.of(request)
+    service.require_secret(request)
+    distinct_id = _distinct_id(userId)
+    work = Work(service.calls(request), service.settings, service.now())
+    page = person.page(work, _owner(service, work.calls, distinct_id), cursor, REPLY_BYTES_MAX)
+    headers = {"Footfall-Next-Cursor": page.next_cursor} if page.next_cursor else {}
+    return Response(page.body, media_type="application/x-ndjson", headers=headers)
+
+
+@router.delete("/v1/users/{userId}", **openapi.ERASE)
+async def delete_user(request: Request, userId: UserPath) -> Response:  # noqa: N803 - the wire's name
+    """Remove everything held on a person. Events of until now count nowhere any more, later ones do."""
+    service = Service.of(request)
+    service.require_secret(request)
+    distinct_id = _distinct_id(userId)
+    erased = erasure.erase(Work(service.calls(request), service.settings, service.now()), distinct_id)
+    return _json(
+        replies.json_body(
+            {
+                "userId": distinct_id,
+                "erasedAt": erasure.began_at(erased.erased_at),
+                "anonymousIds": erased.anonymous_ids,
+                "days": erased.days,
+            }
+        )
+    )
+
+
 def _owner(service: Service, calls: Calls, distinct_id: str) -> str:
     """Whose days to read: a merged anonymous id's user. A merge under way is finished first."""
     if not ids.is_anonymous(distinct_id):
         return distinct_id
     alias = identities.alias_of(calls, distinct_id, is_consistent=True)
-    if alias is None:
+    if alias is None or alias.user_id is None:
         return distinct_id
-    return merge.finished(Work(calls, service.settings, service.now()), distinct_id, alias).user_id
+    alias = merge.finished(Work(calls, service.settings, service.now()), distinct_id, alias)
+    return alias.user_id or distinct_id
 
 
 def _names(owner: str, distinct_id: str) -> dict[str, str]:
@@ -261,7 +332,9 @@ def _flag(name: str, text: str) -> bool:
 @router.get("/health", **openapi.HEALTH)
 async def get_health(
     request: Request,
-    deep: Annotated[str, Query(description="1 reads the table too, and needs the secret key.")] = "0",
+    deep: Annotated[
+        str, Flag, Query(description="true or 1 reads the table too, and needs the secret key.")
+    ] = "0",
 ) -> Response:
     """Whether the service answers. Touches no database unless asked to."""
     if _flag("deep", deep):

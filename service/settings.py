@@ -47,6 +47,7 @@ class Settings:
             counts_orders=is_trusted or self.revenue_from == "any",
             identity_secret=None if is_trusted else self.identity_secret,
             is_import=is_import,
+            kept_days=self.day_ttl_days,
         )
 
 

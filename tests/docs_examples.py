@@ -45,6 +45,7 @@ CUT = "<!-- the process dies before the first day is sealed -->"
 _FENCE = re.compile(r"^```(\w*)$")
 _ITEM = re.compile(r"^<!-- item: (\S+) (\S+) -->$")
 _SHOWN_HEADERS = ("footfall-capacity", "retry-after", "www-authenticate", "content-type")
+_NDJSON = "application/x-ndjson"
 
 
 @dataclass
@@ -135,11 +136,12 @@ def _template(app: FastAPI, request: httpx.Request) -> str:
 def _shown(reply: httpx.Response) -> str:
     lines = [f"HTTP/1.1 {reply.status_code} {HTTPStatus(reply.status_code).phrase}"]
     names = [name for name in _SHOWN_HEADERS if name in reply.headers]
-    if reply.status_code == 200:
+    is_ndjson = reply.headers["content-type"] == _NDJSON
+    if reply.status_code == 200 and not is_ndjson:
         names = [name for name in names if name != "content-type"]
     # DynamoDB Local reports less than AWS of some requests, which the header then says; on AWS it does not.
     lines += [f"{name.title()}: {reply.headers[name].removesuffix(', estimated=1')}" for name in names]
-    return "\n".join([*lines, "", folded(reply.json())])
+    return "\n".join([*lines, "", reply.text.rstrip("\n") if is_ndjson else folded(reply.json())])
 
 
 def _item(table: Table, pk: str, sk: str) -> str:

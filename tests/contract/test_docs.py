@@ -17,12 +17,15 @@ from service.__main__ import main
 from service.app import create_app
 from service.dynamodb import Table
 from service.models import Item
+from service.settings import VARIABLES, SettingsError, load_settings
 from tests import docs_examples
 from tests.builders import make_settings
 from tests.codes import problem_statuses, rejection_codes
+from tests.contract.test_template import read_template
 from tests.pages import PAGES, ROOT, anchor, commands, headings, links, prose
 
 ERRORS = ROOT / "docs" / "errors.md"
+SETTINGS = ROOT / "docs" / "settings.md"
 REJECTED = "rejected: "
 
 
@@ -120,6 +123,75 @@ def test_a_problem_is_explained_under_its_own_status() -> None:
     written = re.findall(r"^### (\w+)\n\n\*\*(\d{3})\.\*\* ", prose(ERRORS), re.MULTILINE)
 
     assert {code: int(status) for code, status in written} == problem_statuses()
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def settings_table(number: int) -> dict[str, list[str]]:
+    """The rows of a table of settings.md by their first cell, without the marks of code."""
+    text = SETTINGS.read_text(encoding="utf-8")
+    tables = re.findall(r"((?:^\|.*\|\n)+)", text, re.MULTILINE)
+    rows = [
+        [cell.strip().replace("`", "") for cell in line.strip("|").split(" | ")]
+        for line in tables[number].splitlines()[2:]
+    ]
+    return {row[0].strip("| "): [cell.strip("| ") for cell in row[1:]] for row in rows}
+
+
+def test_every_variable_is_in_the_table_with_its_parameter_and_default() -> None:
+    template = read_template()
+    set_to = template["Resources"]["HttpFunction"]["Properties"]["Environment"]["Variables"]
+    defaults = load_settings({})
+    table = settings_table(0)
+
+    assert list(table) == list(VARIABLES)
+    for variable, (parameter, default, _, deed) in table.items():
+        field = variable.removeprefix("FOOTFALL_").lower()
+        found = getattr(defaults, field, None)
+        found = getattr(found, "key", found)
+        found = ",".join(found) if isinstance(found, tuple | frozenset) else found
+        assert default == str(found or "none"), variable
+        assert deed, variable
+        if parameter in template["Parameters"]:
+            assert set_to[variable] == {"Ref": parameter}, variable
+            assert str(template["Parameters"][parameter].get("Default", "")) == default.replace("none", "")
+        else:
+            assert set_to[variable] in ("", {"Ref": "Table"}), variable
+
+
+@pytest.mark.parametrize("variable", ["FOOTFALL_MAX_EVENT_AGE_DAYS", "FOOTFALL_MAX_EVENTS_PER_USER_DAY"])
+def test_a_range_of_a_variable_is_what_it_may_be(variable: str) -> None:
+    parameter, _, span, _ = settings_table(0)[variable]
+    least, most = map(int, span.split(" to "))
+    declared = read_template()["Parameters"][parameter]
+
+    assert (declared["MinValue"], declared["MaxValue"]) == (least, most)
+    for value in (least, most):
+        load_settings({variable: str(value)})
+    for value in (least - 1, most + 1):
+        with pytest.raises(SettingsError, match=f"{variable}: a whole number from {least} to {most}"):
+            load_settings({variable: str(value)})
+
+
+def test_every_other_parameter_is_in_the_table_with_its_default_and_range() -> None:
+    parameters = read_template()["Parameters"]
+    table = settings_table(1)
+
+    assert set(table) == set(parameters) - {row[0] for row in settings_table(0).values()}
+    for name, (default, span, deed) in table.items():
+        declared = parameters[name]
+        allowed = declared.get("AllowedValues")
+        bounds = f"{declared.get('MinValue')} to {declared.get('MaxValue')}".replace("to None", "and more")
+        assert (default, span) == (str(declared["Default"]), ", ".join(map(str, allowed or [bounds]))), name
+        assert deed, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_variable_that_a_page_names_is_explained(page: Path) -> None:
+    named = set(re.findall(r"\bFOOTFALL_[A-Z_]+[A-Z]\b", page.read_text(encoding="utf-8")))
+
+    assert named <= set(re.findall(r"\bFOOTFALL_[A-Z_]+[A-Z]\b", SETTINGS.read_text(encoding="utf-8")))
 
 
 # --- links and commands -----------------------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -17,6 +20,8 @@ from fastapi import FastAPI
 from service.dynamodb import Table
 from tests import server
 from tests.builders import (
+    READER,
+    SECRET_KEY,
     TODAY,
     at,
     counts,
@@ -27,6 +32,7 @@ from tests.builders import (
     make_settings,
     metrics,
     post,
+    uvicorn_client,
 )
 from tests.dynamodb_local import free_port
 
@@ -58,7 +64,7 @@ def expected(client: httpx.Client, *users: str) -> list[Json]:
     found = []
     for user in users:
         reply = metrics(client, user, **{"from": day(-20), "to": day(1)})
-        found += [{"userId": user} | one for one in reply["days"]]
+        found += [{"userId": user, "orderIds": []} | one for one in reply["days"]]
     return lines("\n".join(json.dumps(one, default=float) for one in found))
 
 
@@ -97,16 +103,114 @@ def test_everything_counted_is_written_as_the_api_has_it(
     assert lines(exported(table, dynamodb_url).stdout) == lines(written)
 
 
-def test_one_user_is_written_under_either_id(client: httpx.Client, table: Table, dynamodb_url: str) -> None:
-    both = {"userId": "u-1", "anonymousId": "joins"}
-    post(client, [make_event(userId=..., anonymousId="joins"), make_event(**both), make_event(userId="u-2")])
-    alias = {"anonymousId": "anon_joins", "userId": "u-1", "status": "merged"}
-    wanted = lines("\n".join(map(json.dumps, [*expected(client, "u-1"), alias])))
+def exported_by_the_service(url: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "export", "--url", url, *arguments],
+        cwd=server.ROOT,
+        env=os.environ | {"FOOTFALL_SECRET_KEY": SECRET_KEY} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
 
-    for name in ("u-1", "anon_joins"):
-        assert lines(exported(table, dynamodb_url, "--user", name).stdout) == wanted
-    assert exported(table, dynamodb_url, "--user", "nobody").stdout == ""
-    assert exported(table, dynamodb_url, "--user", "a/b").returncode == 1
+
+def test_one_user_is_written_under_either_id_by_the_service(app: FastAPI, tmp_path: Path) -> None:
+    both = {"userId": "u:1 ?%é", "anonymousId": "joins"}
+    order = {"event": "Order Completed", "properties": {"orderId": "o-1", "revenue": 5}}
+    with uvicorn_client(app) as client:
+        post(client, [make_event(userId=..., anonymousId="joins"), make_event(**both, **order)])
+        post(client, [make_event(userId="u-2")])
+        (day_of_user,) = expected(client, both["userId"])
+        alias = {"anonymousId": "anon_joins", "userId": both["userId"], "status": "merged"}
+        wanted = lines("\n".join(map(json.dumps, [day_of_user | {"orderIds": ["o-1"]}, alias])))
+        url = str(client.base_url)
+
+        for name in (both["userId"], "anon_joins"):
+            status, written, said = exported_by_the_service(url, "--user", name)
+            assert (status, lines(written)) == (0, wanted)
+            assert said.startswith("1 days, 1 anonymous ids (")
+        assert exported_by_the_service(url, "--user", "nobody")[1] == ""
+        out = tmp_path / "out.ndjson"
+        assert exported_by_the_service(url, "--user", "u-2", "--out", str(out))[:2] == (0, "")
+        for arguments, told in ((["--user", "null"], "placeholder"), (["--user", "a/b"], "--url")):
+            status, written, said = exported_by_the_service(url, *arguments)
+            assert (status, written, said.count("\n")) == (1, "", 1)
+            assert told in said
+        assert "401" in exported_by_the_service(url, "--user", "u-2", FOOTFALL_SECRET_KEY="wrong")[2]
+
+    (one,) = lines(out.read_text(encoding="utf-8"))
+    assert (one["userId"], one["events"]) == ("u-2", 1)
+
+
+def test_every_page_of_a_user_is_asked_for_however_busy_the_service_is(tmp_path: Path) -> None:
+    pages = {"": ("a b+/=", b'{"day":"1"}\n'), "a b+/=": ("c", b""), "c": (None, b'{"anonymousId":"x"}\n')}
+    asked: list[str] = []
+    busy = [503, 429]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            asked.append(parts.path)
+            (cursor,) = parse_qs(parts.query).get("cursor", [""])
+            following, body = pages[cursor]
+            status = busy.pop() if busy and cursor else 200
+            self.send_response(status)
+            self.send_header("Content-Type", "application/x-ndjson")
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Footfall-Capacity", "wru=0, rru=2.5")
+            if following:
+                self.send_header("Footfall-Next-Cursor", following)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    out = tmp_path / "out.ndjson"
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.server_address[1]}"
+        try:
+            status, written, said = exported_by_the_service(url, "--user", "u:1")
+            pages["c"] = ("c", b"")
+            endless = exported_by_the_service(url, "--user", "u:1", "--out", str(out))
+        finally:
+            listening.shutdown()
+            thread.join()
+
+    assert (status, written) == (0, '{"day":"1"}\n{"anonymousId":"x"}\n')
+    assert "answers 429; trying again" in said
+    assert said.endswith("1 days, 1 anonymous ids (12.5 RRU)\n")
+    assert set(asked) == {"/v1/users/u%3A1/export"}
+    # One that never ends is none, and leaves nothing.
+    assert endless[0] == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_command_cannot_do_is_said(tmp_path: Path) -> None:
+    status, _, said = exported_by_the_service("http://127.0.0.1:1")
+    assert (status, "--user" in said) == (2, True)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    status, written, said = exported_by_the_service(nobody, "--user", "u-1", "--patience", "0")
+    assert (status, written, said.count("\n")) == (1, "", 1)
+
+    nowhere = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
+    nowhere |= {"AWS_CONFIG_FILE": str(tmp_path / "none"), "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "export"],
+        cwd=server.ROOT,
+        env=nowhere,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "AWS_REGION" in done.stderr
 
 
 def test_nothing_is_lost_where_pages_end(
@@ -128,6 +232,39 @@ def test_nothing_is_lost_where_pages_end(
 
     assert sorted(one["userId"] for one in found) == sorted(users)
     assert {(one["day"], one["events"], len(one["byEvent"])) for one in found} == {(TODAY, 30, 30)}
+
+    # `| head -1`: far more was to come than a pipe holds.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "export"],
+        cwd=server.ROOT,
+        env=os.environ | {"AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url, "FOOTFALL_TABLE": table.name},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["day"] == TODAY
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 1
+    process.stderr.close()
+
+
+def test_a_region_is_one_in_either_variable(table: Table, dynamodb_url: str) -> None:
+    # Credentials of a local engine stand for their region's table; another region's is another one.
+    done = exported(table, dynamodb_url, AWS_REGION="eu-central-1", AWS_DEFAULT_REGION="")
+    assert "No client" not in done.stderr
+    assert "region" not in done.stderr.partition("cannot be read")[0]
+
+
+def test_an_erased_anonymous_id_is_nobodys(client: httpx.Client, table: Table, dynamodb_url: str) -> None:
+    post(client, [make_event(userId=..., anonymousId="joins"), make_event(anonymousId="joins")])
+    erased = client.delete("/v1/users/u-1", headers=READER)
+    assert erased.status_code == 200, erased.text
+
+    found = lines(exported(table, dynamodb_url).stdout)
+
+    assert found == [{"anonymousId": "anon_joins", "userId": None, "status": "erased"}]
 
 
 def test_an_export_that_fails_leaves_what_was_there(table: Table, tmp_path: Path, dynamodb_url: str) -> None:

@@ -175,6 +175,16 @@ def test_anonymous_history_becomes_the_users(service: server.Server, tmp_path: P
     assert totals(service, "known")["events"] == 4
 
 
+def test_a_blank_id_is_none(service: server.Server, tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "a.ndjson",
+        *(line(userId="blank", event=name, messageId="  ") for name in ("A", "B", "A")),
+    )
+
+    assert summary(imported(file, service.url)[1]) == [3, 0, 0, 0]
+    assert summary(imported(file, service.url)[1]) == [0, 3, 0, 0]
+
+
 # --- kept back -------------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +232,9 @@ def test_what_does_not_go_in_is_kept_with_its_number_and_reason(
     ]
     assert all(one["reason"] for one in found)
     assert found[0]["content"] == "not JSON"
+    # What is not all of a line says so.
+    assert {one["line"] for one in found if one.get("truncated")} == {7, 12, 13}
+    assert all(len(one["content"]) <= 64 * 1024 for one in found)
     assert json.loads(found[6]["content"])["timestamp"] == "1999-12-31"
     assert "line 3: invalid_json: not JSON" in errors
     assert "2 more" in errors
@@ -253,6 +266,22 @@ def test_when_nothing_is_kept_back_any_more_the_file_of_it_goes(
 
     assert (status, summary(output)) == (0, [1, 1, 0, 0])
     assert beside(file) == set()
+
+
+def test_an_import_that_sends_nothing_leaves_what_an_earlier_one_kept_back(
+    service: server.Server, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "a.ndjson", "{", line(userId="left"))
+    assert imported(file, service.url)[0] == 2
+    found = kept_back(file)
+
+    for arguments in (["--patience", "0"], ["--restart", "--patience", "0"]):
+        assert imported(file, f"http://127.0.0.1:{free_port()}", *arguments)[0] == 1
+        assert kept_back(file) == found
+    assert imported(file, service.url, FOOTFALL_SECRET_KEY="wrong")[0] == 1
+    assert kept_back(file) == found
+    assert imported(file, service.url)[0] == 2
+    assert kept_back(file) == found
 
 
 # --- interrupted -----------------------------------------------------------------------------------------------------
@@ -314,6 +343,71 @@ def test_a_restart_ignores_the_checkpoint_and_so_does_another_file(
         _, _, errors = imported(big, url, "--patience", "0", "--restart")
         assert "Going on" not in errors
     assert imported(file, nobody, "--patience", "0")[0] == 1
+
+
+def in_steps(file: Path, url: str, seen: list[Json]) -> tuple[str, str]:
+    """Import through a proxy that takes one batch a run: the first run's errors, and the last one's summary."""
+    said = []
+    for _ in range(10):
+        seen.clear()
+        status, output, errors = imported(file, url, "--patience", "0")
+        said.append(errors)
+        if status != 1:
+            return said[0], output
+    raise AssertionError(said)
+
+
+def test_lines_mended_in_place_are_not_skipped(service: server.Server, tmp_path: Path) -> None:
+    lines = [line(userId="mender", messageId=f"{n:03d}", properties={"x": "x" * 30_000}) for n in range(40)]
+    file = write(tmp_path / "a.ndjson", json.dumps(lines[0])[:-1] + "!", *lines[1:])
+    size = file.stat().st_size
+    with counting_proxy(service.url, fail_after=1) as (url, seen):
+        assert imported(file, url, "--patience", "0")[0] == 1
+        assert file.with_name("a.ndjson.footfall.json").exists()
+        write(file, *lines)
+        assert file.stat().st_size == size
+        said, output = in_steps(file, url, seen)
+
+    assert "a.ndjson was changed above line" in said
+    assert "Going on" not in said
+    assert sum(summary(output)[:2]) == 40
+    assert summary(output)[2:] == [0, 0]
+    assert totals(service, "mender")["events"] == 40
+
+
+def test_what_comes_after_the_note_may_change(service: server.Server, tmp_path: Path) -> None:
+    lines = [line(userId="after", messageId=f"{n:03d}", properties={"x": "x" * 30_000}) for n in range(40)]
+    file = write(tmp_path / "a.ndjson", *lines[:30], "{")
+    with counting_proxy(service.url, fail_after=1) as (url, seen):
+        assert imported(file, url, "--patience", "0")[0] == 1
+        write(file, *lines)
+        said, output = in_steps(file, url, seen)
+
+    assert "Going on after line" in said
+    # As far as it knows: this may be the database in memory.
+    assert "lost what was in its memory" in said
+    assert summary(output) == [40, 0, 0, 0]
+
+
+def test_two_imports_of_one_file_do_not_run_at_once(service: server.Server, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.ndjson", line(userId="alone"))
+    url = f"http://127.0.0.1:{free_port()}"
+    first = started(file, url)
+    try:
+        assert first.stderr is not None
+        assert "trying again" in first.stderr.readline()
+        status, output, errors = imported(file, service.url)
+        assert imported(file, url, "--dry-run")[0] == 0
+    finally:
+        first.kill()
+        first.communicate()
+
+    assert (status, output) == (1, "")
+    assert errors == f"Error: {file} is being imported already, by another command.\n"
+    assert beside(file) == set()
+    # The lock goes with its process.
+    assert summary(imported(file, service.url)[1]) == [1, 0, 0, 0]
+    assert beside(file) == set()
 
 
 # --- a service that does not answer ----------------------------------------------------------------------------------
@@ -465,6 +559,23 @@ def test_an_address_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
     assert (status, len(errors.splitlines())) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [("127.0.0.1:{port}", "does not answer"), ("socks5://me:hushed@127.0.0.1:{port}", "http_proxy")],
+)
+def test_a_proxy_may_lack_its_scheme_and_one_that_is_none_is_one_line(
+    tmp_path: Path, proxy: str, said: str
+) -> None:
+    names = {"http_proxy": proxy.format(port=free_port()), "no_proxy": "", "NO_PROXY": ""}
+    status, _, errors = imported(
+        write(tmp_path / "a.ndjson", line()), "http://shop.example", "--patience", "0", **names
+    )
+
+    assert status == 1
+    assert said in errors.splitlines()[-1]
+    assert "hushed" not in errors
+
+
 def test_a_json_array_is_told_from_ndjson(tmp_path: Path) -> None:
     status, _, errors = imported(
         write(tmp_path / "a.json", "[", json.dumps(line()), "]"), "http://127.0.0.1:1"
@@ -472,6 +583,60 @@ def test_a_json_array_is_told_from_ndjson(tmp_path: Path) -> None:
 
     assert status == 1
     assert "NDJSON" in errors
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.ndjson"
+    os.mkfifo(pipe)
+    status, output, errors = imported(pipe, "http://127.0.0.1:1")
+
+    assert (status, output) == (1, "")
+    said = f"Error: {pipe} is no regular file: an import reads it more than once. Write it to a file first.\n"
+    assert errors == said
+
+
+def test_an_address_is_looked_at_before_the_key_is_asked_for(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.ndjson", line())
+    for url in ("shop.example", "http://["):
+        status, _, errors = imported(file, url, FOOTFALL_SECRET_KEY="")
+        assert (status, errors.count("\n")) == (1, 1)
+        assert "is no address" in errors
+    assert "FOOTFALL_SECRET_KEY" in imported(file, "https://shop.example", FOOTFALL_SECRET_KEY="")[2]
+
+
+# --- compressed ------------------------------------------------------------------------------------------------------
+
+
+def test_a_compressed_file_is_read_whatever_it_is_called(service: server.Server, tmp_path: Path) -> None:
+    text = "".join(json.dumps(line(userId="zip", messageId=f"z-{n}")) + "\n" for n in range(3))
+    named, unnamed, csv = tmp_path / "a.ndjson.gz", tmp_path / "b.ndjson", tmp_path / "c.tsv.gz"
+    named.write_bytes(gzip.compress(text.encode()))
+    # Of two members, as files have that were written in turns.
+    unnamed.write_bytes(gzip.compress(text.encode()) + gzip.compress(text.encode()))
+    csv.write_bytes(gzip.compress(b"Order\tWho\tWhen\tPieces\tPrice\n1\tzipped\t2012-05-01\t2\t0.5\n"))
+
+    assert summary(imported(named, service.url)[1]) == [3, 0, 0, 0]
+    assert summary(imported(unnamed, service.url)[1]) == [0, 6, 0, 0]
+    assert summary(imported(csv, service.url, "--mapping", mapping(tmp_path))[1]) == [1, 0, 0, 0]
+    assert totals(service, "zipped")["itemsSold"] == 2
+
+
+def test_a_damaged_compressed_file_is_one_line(service: server.Server, tmp_path: Path) -> None:
+    texts = [json.dumps(line(userId="damaged", messageId=os.urandom(30).hex())) for _ in range(9_000)]
+    whole = gzip.compress("\n".join(texts).encode())
+    file = tmp_path / "a.ndjson.gz"
+    for bytes_there, said in (
+        (whole[:-20], "cut off"),
+        (whole[:5], "cut off"),
+        (whole[:-8] + b"\0" * 8, "damaged"),
+        (whole[:300] + b"\xff" * 500 + whole[800:], "damaged"),
+    ):
+        file.write_bytes(bytes_there)
+        status, output, errors = imported(file, service.url)
+        (error,) = [text for text in errors.splitlines() if not text.startswith(("line ", "…"))]
+        assert (status, output) == (1, "")
+        assert error.startswith(f"Error: {file} ")
+        assert said in error
 
 
 # --- CSV -------------------------------------------------------------------------------------------------------------
@@ -548,6 +713,83 @@ def test_another_encoding_is_read_and_a_wrong_one_spoils_its_lines_alone(
     right = imported(file, service.url, "--mapping", mapping(tmp_path, shape + 'encoding = "latin-1"\n'))
     assert (right[0], summary(right[1])) == (0, [1, 1, 0, 0])
     assert totals(service, "Jürgen")["events"] == 1
+
+
+PLAIN = 'event = "Viewed"\nuserId = "{Who}"\ntimestamp = "{When}"\n'
+
+
+def test_a_quotation_mark_that_is_not_closed_loses_no_line_in_silence(
+    service: server.Server, tmp_path: Path
+) -> None:
+    good = [f"quoted,2012-05-01T12:00:{second:02d}Z" for second in range(20)]
+    file = write(tmp_path / "a.csv", "Who,When", *good[:5], '"quoted,2012-05-01', *good[5:])
+    status, output, errors = imported(file, service.url, "--mapping", mapping(tmp_path, PLAIN))
+
+    assert (status, summary(output)) == (2, [5, 0, 0, 1])
+    (one,) = kept_back(file)
+    assert (one["line"], one["code"]) == (7, "bad_columns")
+    assert one["reason"] == "no CSV: a quotation mark is not closed (lines 7 to 22)"
+    assert one["content"].splitlines()[1:] == good[5:]
+    assert "(lines 7 to 22)" in errors
+
+
+def test_lines_after_one_that_is_too_long_keep_their_numbers(service: server.Server, tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "a.csv", "Who,When", "long,2012-05-01" + "x" * 1_200_000, "long,2012-05-01", "long,never"
+    )
+    status, output, _ = imported(file, service.url, "--mapping", mapping(tmp_path, PLAIN))
+
+    assert (status, summary(output)) == (2, [1, 0, 1, 1])
+    assert [(one["line"], one["code"]) for one in kept_back(file)] == [
+        (2, "bad_columns"),
+        (4, "invalid_event"),
+    ]
+    assert "512000 characters" in kept_back(file)[0]["reason"]
+
+
+def test_columns_without_a_name_are_nothing_to_stumble_over(service: server.Server, tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "a.csv",
+        "Who,When,,",
+        "sheet,2012-05-01T01:00:00Z,,",
+        "sheet,2012-05-01T02:00:00Z",
+        "sheet,2012-05-01T03:00:00Z,a note",
+        "sheet",
+        "sheet,2012-05-01T04:00:00Z,,,",
+    )
+    status, output, _ = imported(file, service.url, "--mapping", mapping(tmp_path, PLAIN))
+
+    assert (status, summary(output)) == (2, [3, 0, 0, 2])
+    assert [one["line"] for one in kept_back(file)] == [5, 6]
+
+
+def test_a_tsv_has_tabs_unless_the_mapping_says_otherwise(service: server.Server, tmp_path: Path) -> None:
+    tabs = write(tmp_path / "a.tsv", "Who\tWhen", "tabs\t2012-05-01T01:00:00Z")
+    commas = write(tmp_path / "b.tsv", "Who,When", "tabs,2012-05-01T02:00:00Z")
+    told = PLAIN + '[csv]\ndelimiter = ","\n'
+
+    assert summary(imported(tabs, service.url, "--mapping", mapping(tmp_path, PLAIN))[1]) == [1, 0, 0, 0]
+    assert summary(imported(commas, service.url, "--mapping", mapping(tmp_path, told))[1]) == [1, 0, 0, 0]
+
+
+def test_utf_16_is_known_when_it_is_seen_and_read_when_the_mapping_says_it(
+    service: server.Server, tmp_path: Path
+) -> None:
+    file, bare = tmp_path / "a.csv", tmp_path / "b.csv"
+    rows = "Who,When\r\nJérôme,2012-05-01\r\n"
+    file.write_bytes(rows.encode("utf-16"))
+    bare.write_bytes(rows.encode("utf-16-le"))
+
+    for one in (file, bare):
+        status, _, errors = imported(one, service.url, "--mapping", mapping(tmp_path, PLAIN))
+        assert (status, errors.count("\n")) == (1, 1)
+        assert 'encoding = "utf-16"' in errors
+    told = mapping(tmp_path, PLAIN + '[csv]\nencoding = "utf-16"\n')
+    assert summary(imported(file, service.url, "--mapping", told)[1]) == [1, 0, 0, 0]
+    assert totals(service, "Jérôme")["events"] == 1
+    lines = tmp_path / "a.ndjson"
+    lines.write_bytes("{}\n".encode("utf-16"))
+    assert "UTF-16" in imported(lines, service.url)[2]
 
 
 @pytest.mark.parametrize(

@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from service import identities, ingest, merge, store
-from service.events import Event
-from tests.explorer.states import NOW, SETTINGS, A, Process, Scenario
+from service import erasure, identities, ingest, merge, store
+from service.events import Event, epoch_ms
+from service.identities import ErasedError
+from service.models import AliasItem
+from service.problems import IdentityConflict
+from tests.explorer.states import NOW, SETTINGS, UNDECIDED, A, Process, Scenario
 
 # The days an event may be on. Two are enough to have a day with an item and one without.
 WINDOW = ["2026-11-21", "2026-11-22"]
 U, V = "u", "v"
+# Of a day that no seal and no fence covers.
+OLD = "2019-12-24T18:00:00Z"
+# After any erasure that is explored.
+LATER = "2026-11-22T13:00:00Z"
 
 
-def sent(name: str, *batch: Event, is_import: bool = False) -> Process:
+def sent(name: str, *batch: Event, is_import: bool = False, is_timed: bool = False) -> Process:
     """A request with these events. Replies with the number accepted."""
 
     def run(work: store.Work) -> str:
         work = dataclasses.replace(work, is_import=is_import)
         outcome = ingest.ingest(work, batch)
-        assert outcome.undecided is None, "nothing is undecided where nothing fails"
-        return f"{outcome.accepted} accepted"
+        return UNDECIDED if outcome.undecided else f"{outcome.accepted} accepted"
 
-    return Process(name, run)
+    return Process(name, run, is_timed)
 
 
-def merging(anonymous_id: str, user_id: str) -> Process:
+def merging(anonymous_id: str, user_id: str, *, is_timed: bool = False) -> Process:
     """A request to merge. Replies with whose the anonymous id is."""
 
     def run(work: store.Work) -> str:
-        alias = identities.alias_of(work.calls, anonymous_id)
-        return merge.join(work, anonymous_id, user_id, alias).user_id
+        alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
+        try:
+            return str(merge.join(work, anonymous_id, user_id, alias, epoch_ms(work.now)).user_id)
+        except ErasedError:
+            return "erased"
 
-    return Process(f"merge {anonymous_id} into {user_id}", run)
+    return Process(f"merge {anonymous_id} into {user_id}", run, is_timed)
+
+
+def erasing(distinct_id: str) -> Process:
+    """A request to erase. Replies with what it removed."""
+
+    def run(work: store.Work) -> str:
+        try:
+            return f"{erasure.erase(work, distinct_id).days} days erased"
+        except IdentityConflict:
+            return "409"
+
+    return Process(f"erase {distinct_id}", run, is_timed=True)
 
 
 def page(
@@ -42,65 +64,203 @@ def page(
     user_id: str | None = None,
     timestamp: str | None = None,
 ) -> Event:
-    """A page view, read as a request would be; one with a timestamp as an import would be."""
-    raw = {
-        "type": "page",
-        "messageId": message_id,
-        "anonymousId": anonymous_id,
-        "userId": user_id,
-        "timestamp": timestamp,
-    }
-    event = SETTINGS.rules(NOW, is_import=timestamp is not None).read(raw, 0, {}, may_be_large=False)
+    """A page view, read as a request would be; an old one as an import would be."""
+    return _event({"type": "page", "messageId": message_id}, anonymous_id, user_id, timestamp)
+
+
+def order(
+    message_id: str,
+    *,
+    anonymous_id: str | None = None,
+    user_id: str | None = None,
+    timestamp: str | None = None,
+) -> Event:
+    """The one order there is, as another event each time."""
+    raw = {"type": "track", "event": "Order Completed", "properties": {"orderId": "o-1"}}
+    return _event({**raw, "messageId": message_id}, anonymous_id, user_id, timestamp)
+
+
+def _event(
+    raw: dict[str, object], anonymous_id: str | None, user_id: str | None, timestamp: str | None
+) -> Event:
+    raw |= {"anonymousId": anonymous_id, "userId": user_id, "timestamp": timestamp}
+    event = SETTINGS.rules(NOW, is_import=timestamp == OLD).read(raw, 0, {}, may_be_large=False)
     assert isinstance(event, Event)
     return event
 
 
 def scenarios() -> list[Scenario]:
     """What is explored."""
-    anonymous = page("m", anonymous_id=A)
-    both = page("m", anonymous_id=A, user_id=U)
-    into_u = merging(A, U)
-    ingest_a = sent("event of a", anonymous)
-    retry = sent("the event with both ids", both)
-    # Of a day that no seal covers.
-    old = sent("import of a", page("m", anonymous_id=A, timestamp="2019-12-24T18:00:00Z"), is_import=True)
-    old_both = sent(
-        "the import with both ids",
-        page("m", anonymous_id=A, user_id=U, timestamp="2019-12-24T18:00:00Z"),
-        is_import=True,
-    )
-    to_u, to_either = frozenset({U}), frozenset({U, V})
+    return [*_merges(), *_imports(), *_orders(), *_erasures(), *_after_erasures()]
+
+
+_TO_U, _TO_EITHER = frozenset({U}), frozenset({U, V})
+_INTO_U = merging(A, U)
+_EVENT = sent("event of a", page("m", anonymous_id=A))
+_RETRY = sent("the event with both ids", page("m", anonymous_id=A, user_id=U))
+_OLD_EVENT = sent("import of a", page("m", anonymous_id=A, timestamp=OLD), is_import=True)
+
+
+def _merges() -> list[Scenario]:
+    two = sent("two events of a", page("m", anonymous_id=A), page("n", anonymous_id=A))
+    another = sent("another event of a", page("n", anonymous_id=A))
     return [
-        Scenario("two ingests of one event, a merge", [ingest_a, ingest_a, into_u], 1, 1, to_u),
-        Scenario("an ingest, a merge, two crashes", [ingest_a, into_u], 2, 1, to_u),
-        Scenario("an ingest, merges to two users", [ingest_a, into_u, merging(A, V)], 1, 1, to_either),
-        Scenario("an ingest, the same merge twice", [ingest_a, into_u, into_u], 1, 1, to_u),
-        Scenario("an event, its retry with both ids, two crashes", [ingest_a, retry], 2, 1, to_u),
-        Scenario("an event, its retry with both ids, the same merge", [ingest_a, retry, into_u], 0, 1, to_u),
+        Scenario("two ingests of one event, a merge", [_EVENT, _EVENT, _INTO_U], 1, 1, _TO_U),
+        Scenario("an ingest, a merge, two crashes", [_EVENT, _INTO_U], 2, 1, _TO_U),
+        Scenario("an ingest, merges to two users", [_EVENT, _INTO_U, merging(A, V)], 1, 1, _TO_EITHER),
+        Scenario("an ingest, the same merge twice", [_EVENT, _INTO_U, _INTO_U], 1, 1, _TO_U),
+        Scenario("an event, its retry with both ids, two crashes", [_EVENT, _RETRY], 2, 1, _TO_U),
+        Scenario("an event, its retry with both ids, the same merge", [_EVENT, _RETRY, _INTO_U], 0, 1, _TO_U),
         Scenario(
             "an event, its retry with both ids, a merge to another",
-            [ingest_a, retry, merging(A, V)],
+            [_EVENT, _RETRY, merging(A, V)],
             1,
             1,
-            to_either,
+            _TO_EITHER,
         ),
         Scenario(
-            "two events in one request, one of them again, a merge",
-            [sent("two events of a", anonymous, page("n", anonymous_id=A)), ingest_a, into_u],
+            "two events in one request, one of them again, a merge", [two, _EVENT, _INTO_U], 1, 2, _TO_U
+        ),
+        Scenario("two events, a merge", [_EVENT, another, _INTO_U], 1, 2, _TO_U),
+    ]
+
+
+def _imports() -> list[Scenario]:
+    old_both = sent(
+        "the import with both ids", page("m", anonymous_id=A, user_id=U, timestamp=OLD), is_import=True
+    )
+    return [
+        Scenario("two imports of one old event, a merge", [_OLD_EVENT, _OLD_EVENT, _INTO_U], 0, 1, _TO_U),
+        Scenario(
+            "an import of an old event, merges to two users",
+            [_OLD_EVENT, _INTO_U, merging(A, V)],
             1,
+            1,
+            _TO_EITHER,
+        ),
+        Scenario("an old event, its import with both ids, two crashes", [_OLD_EVENT, old_both], 2, 1, _TO_U),
+    ]
+
+
+def _orders() -> list[Scenario]:
+    of_a = sent("the order of a", order("m", anonymous_id=A))
+    of_u = sent("the order of u", order("n", user_id=U))
+    yesterday = sent(
+        "the order of v, of yesterday, and a page",
+        order("n", user_id=V, timestamp="2026-11-21T12:00:00Z"),
+        page("p", user_id=V, timestamp="2026-11-21T12:00:00Z"),
+    )
+    both = sent("the order with both ids", order("m", anonymous_id=A, user_id=U))
+    anyone = frozenset({A, U, V})
+    return [
+        Scenario("an order of two visitors, two crashes", [of_a, of_u], 2, 1, anyone),
+        Scenario("an order of two visitors, a merge", [of_a, of_u, _INTO_U], 1, 1, anyone),
+        Scenario(
+            "an order of two days, an event beside it, its retry", [of_u, yesterday, of_u], 1, 2, anyone
+        ),
+        Scenario(
+            "an order, its retry with both ids, a merge to another", [of_a, both, merging(A, V)], 0, 1, anyone
+        ),
+    ]
+
+
+def _none_of_erased(aliases: Sequence[AliasItem]) -> range:
+    """Nothing of a visitor who was the user's. Of one who became theirs afterwards, what had arrived until then."""
+    if any(alias.erased_at for alias in aliases):
+        return range(1)
+    return range(2) if aliases else range(1, 2)
+
+
+def _none(_: Sequence[AliasItem]) -> range:
+    return range(1)
+
+
+def _at_most_one(_: Sequence[AliasItem]) -> range:
+    return range(2)
+
+
+def _erasures() -> list[Scenario]:
+    into_u = merging(A, U, is_timed=True)
+    by_user = sent("event of u", page("m", user_id=U))
+    old_of_user = sent("import of u", page("m", user_id=U, timestamp=OLD), is_import=True)
+    anyone, u_too = frozenset({A, U, V}), frozenset({A, U})
+    erase_u = erasing(U)
+    return [
+        Scenario(
+            "an ingest, a merge, an erasure", [_EVENT, into_u, erase_u], 0, 1, u_too, [], _none_of_erased
+        ),
+        Scenario("a merge, an erasure, a crash", [into_u, erase_u], 1, 1, u_too, [_EVENT], _none_of_erased),
+        Scenario(
+            "two erasures, a late retry", [erasing(A), erasing(A), _EVENT], 0, 1, u_too, [_EVENT], _none
+        ),
+        Scenario(
+            "an erasure, a late retry, two crashes", [erase_u, _EVENT], 2, 1, u_too, [_EVENT, _INTO_U], _none
+        ),
+        Scenario("an event of the user, an erasure, two crashes", [by_user, erase_u], 2, 1, u_too, [], _none),
+        Scenario(
+            "an import of the user, an erasure, two crashes", [old_of_user, erase_u], 2, 1, u_too, [], _none
+        ),
+        Scenario(
+            "an import of a merged visitor, an erasure", [_OLD_EVENT, erase_u], 1, 1, u_too, [_INTO_U], _none
+        ),
+        Scenario(
+            "an import of a visitor, an erasure, two crashes",
+            [_OLD_EVENT, erasing(A)],
             2,
-            to_u,
-        ),
-        Scenario(
-            "two events, a merge",
-            [ingest_a, sent("another event of a", page("n", anonymous_id=A)), into_u],
             1,
-            2,
-            to_u,
+            u_too,
+            [],
+            _none,
         ),
-        Scenario("two imports of one old event, a merge", [old, old, into_u], 0, 1, to_u),
         Scenario(
-            "an import of an old event, merges to two users", [old, into_u, merging(A, V)], 1, 1, to_either
+            "an event of a visitor, an erasure, a merge",
+            [_EVENT, erasing(A), into_u],
+            0,
+            1,
+            anyone,
+            [],
+            _at_most_one,
         ),
-        Scenario("an old event, its import with both ids, two crashes", [old, old_both], 2, 1, to_u),
+        Scenario(
+            "a later event twice, an erasure",
+            [sent("later event of a", page("l", anonymous_id=A, timestamp=LATER))] * 2 + [erase_u],
+            0,
+            1,
+            u_too,
+            [_INTO_U],
+            _at_most_one,
+        ),
+    ]
+
+
+def _after_erasures() -> list[Scenario]:
+    """The erasure is over; what is later counts once, what was before not at all."""
+    later = sent("later event of a", page("l", anonymous_id=A, timestamp=LATER))
+    both = sent("later event with both ids", page("l", anonymous_id=A, user_id=U, timestamp=LATER))
+    back, to_v = merging(A, U, is_timed=True), merging(A, V, is_timed=True)
+    before = [_EVENT, _INTO_U, erasing(U)]
+    anyone = frozenset({A, U, V})
+    return [
+        Scenario("after an erasure, a later event twice", [later, later], 1, 1, anyone, before),
+        Scenario(
+            "after an erasure, a later event twice, a merge", [later, later, back], 0, 1, anyone, before
+        ),
+        Scenario(
+            "after an erasure, a later event twice, another's merge",
+            [later, later, to_v],
+            0,
+            1,
+            anyone,
+            before,
+        ),
+        Scenario(
+            "after an erasure, a later event, its retry with both ids", [later, both], 1, 1, anyone, before
+        ),
+        Scenario(
+            "after an erasure, a late retry, another's merge", [_EVENT, to_v], 1, 1, anyone, before, _none
+        ),
+        Scenario("after an erasure, a late retry, a merge", [_EVENT, back], 1, 1, anyone, before, _none),
+        Scenario(
+            "after an erasure, the late retry with both ids", [_RETRY, _EVENT], 1, 1, anyone, before, _none
+        ),
     ]

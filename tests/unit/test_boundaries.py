@@ -60,6 +60,8 @@ def test_the_pure_modules_are_known() -> None:
         "wire",
         "problems",
         "replies",
+        "records",
+        "columns",
     }
 
     assert expected == set(PURE)
@@ -97,7 +99,7 @@ def test_only_the_embedded_engine_knows_moto() -> None:
 
 
 def test_pynamodbs_expressions_stay_near_the_table() -> None:
-    assert importers("pynamodb") <= {"models", "store", "identities", "dynamodb"}
+    assert importers("pynamodb") <= {"models", "store", "counting", "identities", "dynamodb"}
 
 
 def test_only_the_http_side_knows_the_framework() -> None:
@@ -110,15 +112,30 @@ def test_only_the_http_side_knows_the_framework() -> None:
 
 
 def test_only_the_doors_read_the_environment() -> None:
-    assert importers("os") <= {"lambda_http", "dev", "__main__"}
+    doors = {"lambda_http", "dev", "__main__", "cli_export", "cli_sweep"}
+    assert importers("os") <= doors
     for module, source in SOURCES.items():
-        if module not in ("lambda_http", "dev", "__main__"):
+        if module not in doors:
             assert "os.environ" not in source, module
             assert "getenv" not in source, module
 
 
+def test_only_the_commands_know_the_terminal() -> None:
+    commands = {"__main__", "cli_import", "cli_export", "cli_sweep"}
+
+    assert importers("click") == commands | {"terminal"}
+    assert importers(".terminal") <= commands
+
+
+def test_an_import_is_a_client_and_shares_only_rules_with_the_service() -> None:
+    assert importers("urllib3") == {"client"}
+    for module in ("client", "import_api", "importing", "sources", "checkpoint", "mapping"):
+        assert not imports(module) & {".dynamodb", ".store", ".settings", ".service", ".ingest"}, module
+
+
 def test_nothing_below_the_routes_knows_them() -> None:
     above = {"app", "gateway", "routes", "lambda_http", "dev", "__main__"}
+    above |= {"cli_import", "cli_export", "cli_sweep"}
     for module in set(MODULES) - above:
         assert not imports(module) & {f".{name}" for name in above}, module
 

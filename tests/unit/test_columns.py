@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from service.columns import Columns, Line, MappingError, Record, read_mapping
+from service.columns import Columns, MappingError
+from service.mapping import read_mapping
+from service.records import Line, Record
 
 HEADER = ["Order", "Who", "When", "Pieces", "Price", "Status"]
 TOP = 'event = "Order Completed"\ntimestamp = "{When}"\n'
@@ -21,7 +23,7 @@ def read(mapping: str, *rows: str, header: list[str] = HEADER) -> list[Record]:
     """The records of lines, of which the first is the file's second."""
     columns = read_mapping(mapping)
     columns.check_header(header)
-    cells = csv.reader(io.StringIO("\n".join(rows)), delimiter=columns.delimiter)
+    cells = csv.reader(io.StringIO("\n".join(rows)), delimiter=columns.delimiter or ",")
     lines = (Line(number, row, cell) for number, (row, cell) in enumerate(zip(rows, cells, strict=True), 2))
     return list(columns.records(header, lines))
 
@@ -151,16 +153,26 @@ def test_a_decimal_comma_is_read() -> None:
         ),
         ('{ value = "{When}", format = "unix" }', "1291191960", "2010-12-01T08:26:00+00:00"),
         ('{ value = "{When}", format = "unix_ms" }', "1291191960500", "2010-12-01T08:26:00.500000+00:00"),
+        # Before the first that Windows' own conversion takes.
+        ('{ value = "{When}", format = "unix" }', "-86400.5", "1969-12-30T23:59:59.500000+00:00"),
     ],
 )
 def test_a_time_is_an_instant(spec: str, text: str, sent: str) -> None:
     assert event(f"timestamp = {spec}", f"7,u1,{text},1,2,")["timestamp"] == sent
 
 
-@pytest.mark.parametrize("text", ["2010-12-01", "31.02.2010", "1e400"])
+@pytest.mark.parametrize("text", ["2010-12-01", "31.02.2010", "1291191960000000000", "1e400"])
 @pytest.mark.parametrize("shape", ["%d.%m.%Y", "unix"])
 def test_what_is_no_time_is_a_bad_line(shape: str, text: str) -> None:
     assert "When" in flaw(f'timestamp = {{ value = "{{When}}", format = "{shape}" }}', f"7,u1,{text},1,2,")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    ["%d/%m/%y %I:%M %p", "%Y-%m-%dT%H:%M:%S.%f%z", "%G-W%V-%u", "%a, %d %b %Y %H:%M:%S %Z", "%j%%%Y"],
+)
+def test_what_strptime_knows_is_a_format(shape: str) -> None:
+    read_mapping(f'timestamp = {{ value = "{{When}}", format = "{shape}" }}')
 
 
 # --- lines that make one event ---------------------------------------------------------------------------------------
@@ -253,6 +265,12 @@ def test_the_first_kind_that_fits_is_taken_and_inherits_the_rest() -> None:
     assert "[[event]]" in unknown.reason
 
 
+def test_a_blank_message_id_is_none() -> None:
+    (record,) = read(TOP + 'messageId = " "', "7,u1,2010-12-01,1,2,")
+
+    assert not record.has_message_id
+
+
 def test_the_fallback_is_for_events_without_a_user() -> None:
     mapping = TOP + 'userId = "{Who}"\nfallbackAnonymousId = "order-{Order}"'
 
@@ -282,7 +300,13 @@ def test_the_fallback_is_for_events_without_a_user() -> None:
         ("timestamp = { value = '{When}', timezone = 'Entenhausen' }", "Entenhausen"),
         ("timestamp = { value = '{When}', timezone = '/etc/passwd' }", "time zone"),
         (TOP + "[csv]\ndelimiter = '::'", "delimiter"),
+        (TOP + "[csv]\ndelimiter = '\"'", "delimiter"),
+        (TOP + '[csv]\ndelimiter = "\\n"', "delimiter"),
         (TOP + "[csv]\nencoding = 'klingon'", "klingon"),
+        ("timestamp = { value = '{When}', format = '%Q' }", "%Q"),
+        ("timestamp = { value = '{When}', format = '%-d.%m.%Y' }", "strptime"),
+        ("timestamp = { value = '{When}', format = '%Y-%' }", "strptime"),
+        ("timestamp = { value = '{When}', format = '%Y %Y' }", "strptime"),
         (TOP + "[csv]\nquote = 'x'", "quote"),
         ("timestamp = '{When}'\nevent = []", "event"),
         ("timestamp = '{When}'\n[[event]]\nwhen = { Status = '(' }", "Status"),
@@ -302,6 +326,8 @@ def test_a_header_without_a_named_column_is_refused() -> None:
         columns.check_header(["Order", "When", "Price"])
     with pytest.raises(MappingError, match="more than one column Order"):
         columns.check_header([*HEADER, "Order"])
+    # Spreadsheets leave such behind.
+    columns.check_header([*HEADER, "", ""])
     assert isinstance(columns, Columns)
 
 
@@ -315,7 +341,6 @@ def test_the_documented_mapping_is_the_example() -> None:
         "InvoiceNo",
         "CustomerID",
         "InvoiceDate",
-        "StockCode",
         "Quantity",
         "UnitPrice",
     }

@@ -22,7 +22,9 @@ def message_hash(number: int) -> bytes:
 
 def event(number: int, name: str | None = None, revenue: Amount | None = None) -> Event:
     part = Contribution({"events": 1}, revenue=revenue, name=name)
-    return Event(number, "track", f"m-{number}", message_hash(number), "u-1", None, None, TODAY, part)
+    return Event(
+        number, "track", f"m-{number}", message_hash(number), "u-1", None, None, TODAY, part, number + 1
+    )
 
 
 def stored(seen: int = 0, **fields: Any) -> StoredDay:

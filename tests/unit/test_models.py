@@ -100,7 +100,10 @@ WIRE = {
     "events",
     "metrics",
     "openapi",
+    "examples",
     "replies",
+    "reply_models",
+    "request_models",
     "routes",
     "wire",
     "ids",
@@ -112,6 +115,7 @@ WIRE = {
 }
 WIRE |= {
     "columns",
+    "mapping",
     "exporting",
     "auth",
     "problems",

@@ -1,0 +1,129 @@
+"""What the description of the API shows: a request and a reply of each route, and a problem of each code."""
+
+import json
+from datetime import date
+from typing import Any
+
+from . import problems, replies, wire
+from .days import StoredDay
+from .metrics import Metrics
+
+_ANONYMOUS_ID = "4f1c9a52-6d0e-4c7c-9f0e-2b8f5d1c7a33"
+
+TRACK: dict[str, Any] = {
+    "type": "track",
+    "event": "Order Completed",
+    "messageId": "order-1001",
+    "userId": "u-42",
+    "properties": {
+        "orderId": "1001",
+        "revenue": 59.9,
+        "currency": "EUR",
+        "products": [{"productId": "sku-9", "quantity": 2}],
+    },
+}
+PAGE = {
+    "type": "page",
+    "messageId": "page-1",
+    "anonymousId": _ANONYMOUS_ID,
+    "context": {"sessionId": "s-1"},
+}
+IDENTIFY = {
+    "type": "identify",
+    "messageId": "identify-1",
+    "userId": "u-42",
+    "anonymousId": _ANONYMOUS_ID,
+}
+EVENTS: dict[str, dict[str, Any]] = {
+    "track": TRACK,
+    "page": PAGE,
+    "screen": {"type": "screen", "messageId": "screen-1", "userId": "u-42"},
+    "identify": IDENTIFY,
+    "alias": {"type": "alias", "messageId": "alias-1", "userId": "u-42", "previousId": _ANONYMOUS_ID},
+    "group": {"type": "group", "messageId": "group-1", "userId": "u-42"},
+}
+BATCH = {"batch": [PAGE, TRACK, IDENTIFY]}
+IMPORT = {"batch": [TRACK | {"timestamp": "2019-12-24T18:00:00Z"}]}
+MERGE = {"anonymousId": _ANONYMOUS_ID}
+
+INGESTED = {"success": True, "accepted": 1, "duplicates": 0, "rejectedCount": 0, "rejected": []}
+BATCH_INGESTED = INGESTED | {
+    "accepted": 3,
+    "duplicates": 1,
+    "rejectedCount": 1,
+    "rejected": [
+        {
+            "index": 4,
+            "messageId": "order-0007",
+            "code": "timestamp_out_of_range",
+            "reason": "accepted from 7 days back to 24 hours ahead",
+        }
+    ],
+}
+_DAY = "2026-11-22"
+_NUMBERS = Metrics(
+    counters={"events": 2, "page_views": 1, "orders": 1, "items_sold": 2},
+    revenue_minor={"EUR": 5990},
+    sessions={b"s-1"},
+    order_ids={"1001"},
+)
+METRICS: dict[str, Any] = json.loads(
+    replies.metrics_body(
+        {"userId": "u-42", "from": "2026-11-01", "to": "2026-11-30", "timezone": "Europe/Berlin"},
+        date(2026, 11, 1),
+        date(2026, 11, 30),
+        [StoredDay(_DAY, _NUMBERS)],
+        fill=False,
+    )
+)
+USER = {
+    "userId": "u-42",
+    "requestedId": f"anon_{_ANONYMOUS_ID}",
+    "anonymousIds": [f"anon_{_ANONYMOUS_ID}"],
+    "firstDay": "2026-03-01",
+    "lastDay": _DAY,
+}
+MERGED = {"userId": "u-42", "anonymousId": f"anon_{_ANONYMOUS_ID}", "status": "merged", "days": 3}
+ERASED = {"userId": "u-42", "erasedAt": "2026-11-22T12:00:00.000+00:00", "anonymousIds": 1, "days": 4}
+EXPORTED = b"\n".join(
+    (
+        replies.alias_body(f"anon_{_ANONYMOUS_ID}", "u-42", "merged"),
+        replies.day_body("u-42", StoredDay(_DAY, _NUMBERS)),
+        b"",
+    )
+).decode()
+HEALTH = {"status": "ok", "version": "0.1.0"}
+SETTINGS = {
+    "integrations": {
+        "Segment.io": {"apiKey": "dev-write-key", "apiHost": "api.shop.example/v1", "protocol": "https"}
+    },
+    "metrics": {"sampleRate": 0},
+}
+
+# By code; but for the second of identity_conflict, which has a name of its own.
+PROBLEMS: dict[str, problems.Problem] = {
+    "invalid_json": problems.InvalidJson("The body is no valid JSON."),
+    "unauthorized": problems.Unauthorized(),
+    "forbidden": problems.Forbidden(),
+    "identity_conflict": problems.IdentityConflict(),
+    "identity_conflict_of_erasure": problems.IdentityConflict(
+        "The anonymous id belongs to a user. Erase the user."
+    ),
+    "body_too_large": wire.too_large(),
+    "batch_too_large": problems.TooLarge(
+        f"A batch has at most {wire.BATCH_EVENTS_MAX} events.", code="batch_too_large"
+    ),
+    "unsupported_encoding": problems.UnsupportedEncoding(),
+    "invalid_request": problems.InvalidRequest("The body is a JSON object."),
+    "invalid_parameter": problems.InvalidRequest("fill is true or false."),
+    "invalid_id": problems.InvalidRequest("This is a placeholder, not an id.", code="invalid_id"),
+    "invalid_range": problems.InvalidRequest("from is a day, YYYY-MM-DD.", code="invalid_range"),
+    "invalid_cursor": problems.InvalidRequest(
+        "cursor is what Footfall-Next-Cursor of the page before said.", code="invalid_cursor"
+    ),
+    "internal_error": problems.Unexpected(),
+    "unavailable": problems.Unavailable(),
+    "misconfigured": problems.Unavailable(
+        "FOOTFALL_TIMEZONE is not the time zone this table's days are in.", code="misconfigured"
+    ),
+}
