@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
+from . import ids
 from .client import CannotReachError, Client, Consumed, Reply
 from .exporting import Totals
 
@@ -12,6 +13,7 @@ _NDJSON = "application/x-ndjson"
 
 def person(client: Client, user: str, write: Callable[[bytes], object], consumed: Consumed) -> Totals:
     """Write the lines of a user, or of the user that an anonymous id became. Raises CannotReachError."""
+    _require_id(user)
     totals = Totals()
     path = f"/v1/users/{quote(user, safe='')}/export"
     cursor: str | None = None
@@ -33,6 +35,16 @@ def person(client: Client, user: str, write: Callable[[bytes], object], consumed
         cursor = next_cursor
 
 
+def _require_id(user: str) -> None:
+    """One with a slash in it would lead to another route."""
+    try:
+        distinct_id = ids.distinct_id(user)
+    except ids.InvalidIdError as error:
+        raise CannotReachError(f"--user: {error}.") from None
+    if distinct_id is None:
+        raise CannotReachError("--user names somebody.")
+
+
 def _require_page(client: Client, reply: Reply) -> None:
     content_type = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if reply.status == 200 and content_type == _NDJSON:
@@ -42,6 +54,6 @@ def _require_page(client: Client, reply: Reply) -> None:
         detail = str(problem["detail"]) if "code" in problem else ""
     except (ValueError, KeyError, TypeError):
         detail = ""
-    if reply.status == 400 and detail:
+    if reply.status in (400, 422) and detail:
         raise CannotReachError(f"{client.url} refuses: {detail}")
     raise client.no_footfall(reply.status)

@@ -11,7 +11,7 @@ from . import counting, days, identities, merge
 from .counting import Owner
 from .days import Admission, Outcome
 from .events import LINKING_TYPES, Event, Rejection
-from .identities import Alias, ErasedError, begun_ms
+from .identities import Alias, begun_ms
 from .problems import Unavailable
 from .store import Work
 
@@ -93,7 +93,7 @@ def _resolve(work: Work, identity: _Identity) -> _Identity:
         try:
             alias = merge.join(work, anonymous_id, user_id, alias, instant_ms)
             break  # It has an owner now; the first user keeps it.
-        except ErasedError:
+        except identities.ErasedError:
             identity.erased.add(user_id)
     if (
         alias

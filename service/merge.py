@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from . import erasure, identities, store
 from .events import epoch_ms
-from .identities import Alias, ErasingError
+from .identities import Alias
 from .problems import Unavailable
 from .store import Work
 
@@ -39,7 +39,7 @@ def join(work: Work, anonymous_id: str, user_id: str, alias: Alias | None, insta
 def _linked(work: Work, anonymous_id: str, user_id: str, instant_ms: int) -> Alias:
     try:
         return identities.link(work, anonymous_id, user_id, instant_ms)
-    except ErasingError as erasing:
+    except identities.ErasingError as erasing:
         if not is_over(erasing.erased_at, work.now):
             raise Unavailable from None
         # Its process has died, and nothing but this would end it before the sweep.

@@ -6,6 +6,7 @@ has it with "userId" and "orderIds" beside.
 
 import base64
 import binascii
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import identities, ids, keys, merge, replies
@@ -29,18 +30,14 @@ def page(work: Work, owner: str, cursor: str | None, bytes_max: int) -> Page:
 
     Raises InvalidRequest for a cursor that is none; Unavailable when there is no time for a single line.
     """
-    first, last = keys.person()
     after = None if cursor is None else _decoded(cursor)
     lines: list[bytes] = []
     size_bytes = 0
-    items = work.calls.query(
-        keys.user_pk(owner), (first if after is None else keys.following(after), last), is_consistent=True
-    )
     try:
-        for item in items:
+        for item in _items(work, owner, after):
             line = _line(work, owner, item)
-            if lines and size_bytes + len(line) > bytes_max:
-                return Page(b"".join(lines), _encoded(after or first))
+            if lines and after is not None and size_bytes + len(line) > bytes_max:
+                return Page(b"".join(lines), _encoded(after))
             after = item[_SK]["S"]
             lines.append(line)
             size_bytes += len(line)
@@ -49,6 +46,14 @@ def page(work: Work, owner: str, cursor: str | None, bytes_max: int) -> Page:
             raise
         return Page(b"".join(lines), _encoded(after))
     return Page(b"".join(lines), None)
+
+
+def _items(work: Work, owner: str, after: str | None) -> Iterator[Raw]:
+    """The ways back, and the days as they are once those have been read: the merges they lead to have ended by then."""
+    for first, last in (keys.every_way_back(), keys.every_day()):
+        start = first if after is None else max(first, keys.following(after))
+        if start <= last:
+            yield from work.calls.query(keys.user_pk(owner), (start, last), is_consistent=True)
 
 
 def _line(work: Work, owner: str, item: Raw) -> bytes:
@@ -60,7 +65,7 @@ def _line(work: Work, owner: str, item: Raw) -> bytes:
     anonymous_id = keys.anonymous_id_of(sk)
     alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
     if alias is not None and alias.is_merging:
-        # Its days come later on this very walk, once they have all moved here.
+        # Its days come later, once they have all moved here.
         alias = merge.finished(work, anonymous_id, alias)
     return b"" if alias is None else replies.alias_body(anonymous_id, alias.user_id, alias.status) + b"\n"
 

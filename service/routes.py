@@ -28,7 +28,6 @@ from . import (
 from .days import Outcome
 from .dynamodb import Calls
 from .events import Event, Rejection, Rules, epoch_ms
-from .identities import ErasedError
 from .problems import Forbidden, IdentityConflict, InvalidRequest, Unauthorized, Unavailable
 from .service import Service
 from .store import Work
@@ -220,7 +219,7 @@ async def post_merge(request: Request, userId: UserOnlyPath) -> Response:  # noq
     alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
     try:
         alias = merge.join(work, anonymous_id, user_id, alias, epoch_ms(work.now))
-    except ErasedError:
+    except identities.ErasedError:
         raise Unavailable from None  # by another process, whose clock is a little ahead
     if alias.user_id != user_id:
         raise IdentityConflict

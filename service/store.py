@@ -104,6 +104,9 @@ def actions(settings: Settings, day: str, write: Addition) -> list[Action]:
     actions += [Add(DayItem.revision, 1), KEEP_SCHEMA]
     if settings.day_ttl_days is not None:
         actions.append(DayItem.expires_at.set(end_of(day, settings.day_ttl_days)))
+    else:
+        # A fence expires; what is counted on it does not.
+        actions.append(DayItem.expires_at.remove())
     return actions
 
 

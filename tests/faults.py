@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +35,9 @@ from botocore.compat import HTTPHeaders
 
 PLAN_VARIABLE = "FAULTS_PLAN"
 LOG_VARIABLE = "FAULTS_LOG"
-KILLED_EXIT_CODE = 137  # what a shell reports for SIGKILL
+NOW_VARIABLE = "FAULTS_NOW"  # where a server of the nursery has its clock
+PLAN_HEADER = "x-faults"  # by which its requests bring plans of their own
+KILLED_EXIT_CODE = -signal.SIGKILL  # as subprocess and os.waitstatus_to_exitcode report it
 
 Action = Literal[
     "lose_request",  # the connection breaks before anything was sent
@@ -98,6 +101,14 @@ class Wire:
         self._by_invocation: dict[str, tuple[Call, list[Fault]]] = {}
         self._matched = [0] * len(planned)
         self._lock = threading.Lock()
+
+    def plan(self, planned: Sequence[Fault]) -> None:
+        """From now on other faults, and calls counted from one again."""
+        with self._lock:
+            self.calls = []
+            self._planned = planned
+            self._by_invocation = {}
+            self._matched = [0] * len(planned)
 
     @property
     def operations(self) -> list[str]:
@@ -187,7 +198,7 @@ def injected(*planned: Fault) -> Iterator[Wire]:
 
 def environment(planned: Sequence[Fault], log_file: Path | None = None) -> dict[str, str]:
     """The variables by which a server started through `tests.faulty_server` takes the same plan."""
-    variables = {PLAN_VARIABLE: json.dumps([dataclasses.asdict(fault) for fault in planned])}
+    variables = {PLAN_VARIABLE: as_json(planned)}
     if log_file is not None:
         variables[LOG_VARIABLE] = str(log_file)
     return variables
@@ -195,10 +206,19 @@ def environment(planned: Sequence[Fault], log_file: Path | None = None) -> dict[
 
 def install_from_environment(variables: Mapping[str, str]) -> Wire:
     """Spoil calls of this process until its end; a kill is then a real one."""
-    plan = json.loads(variables[PLAN_VARIABLE])
-    planned = [Fault(**(fault | {"values": tuple(fault["values"])})) for fault in plan]
+    planned = from_json(variables[PLAN_VARIABLE])
     log_file = Path(variables[LOG_VARIABLE]) if LOG_VARIABLE in variables else None
-    return _install(pytest.MonkeyPatch(), Wire(planned, _exit_at_once, log_file))
+    return _install(pytest.MonkeyPatch(), Wire(planned, _kill_this_process, log_file))
+
+
+def as_json(planned: Sequence[Fault]) -> str:
+    """A plan on its way to another process."""
+    return json.dumps([dataclasses.asdict(fault) for fault in planned])
+
+
+def from_json(plan: str) -> list[Fault]:
+    """A plan that came from another process."""
+    return [Fault(**(fault | {"values": tuple(fault["values"])})) for fault in json.loads(plan)]
 
 
 def logged_operations(log_file: Path) -> list[str]:
@@ -227,9 +247,10 @@ def _raise_killed() -> NoReturn:
     raise Killed
 
 
-def _exit_at_once() -> NoReturn:
-    # Nothing is flushed and no handler runs, as with a kill.
-    os._exit(KILLED_EXIT_CODE)
+def _kill_this_process() -> NoReturn:
+    """`kill -9`: nothing is flushed, no handler runs, and no other thread gets any further."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
 
 
 def _connection_closed(request: AWSPreparedRequest) -> botocore.exceptions.ConnectionClosedError:

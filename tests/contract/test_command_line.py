@@ -158,8 +158,8 @@ def test_the_embedded_engine_counts_once_and_marks_its_prices_as_estimated() -> 
             (0, 1),
         ]
         assert replies[0].headers["footfall-capacity"].endswith(", estimated=1")
-        # A link of three items, eleven seals, an end of two items, and the event.
-        assert replies[0].headers["footfall-capacity"].startswith("wru=22, ")
+        # A link of three items and a check, eleven seals, an end of two items, and the event.
+        assert replies[0].headers["footfall-capacity"].startswith("wru=24, ")
         assert user.json()["anonymousIds"] == ["anon_a1"]
 
 

@@ -20,8 +20,9 @@ from tests.contract.test_template import read_template
 from tests.lambda_transport import LambdaContext
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "events"
-# env.json is no event: it is what `sam local` gives the function (docs/local.md).
-FILES = sorted(path.stem for path in FOLDER.glob("*") if path.name != "env.json")
+# env.json is no event: it is what `sam local` gives the function (docs/local.md). sweep.json is not the gateway's.
+SCHEDULED = "sweep"
+FILES = sorted(path.stem for path in FOLDER.glob("*") if path.stem not in ("env", SCHEDULED))
 VISITOR = "anon_4f1c9a52-6d0e-4c7c-9f0e-2b8f5d1c7a33"
 RUDDER_VISITOR = "anon_5b2d7c8e-91f3-4a6b-8c0d-3e5f7a9b1c2d"
 
@@ -87,7 +88,8 @@ def batch(send: Send, table: Table) -> None:
         "revenue#EUR": 5990,
     }
     assert numbers(table, "u-43") == {"events": 1, "event#Newsletter Signed Up": 1}
-    assert len(items(table)) == 2
+    # Two days, and the claim on the order.
+    assert len(items(table)) == 3
 
 
 def batch_from_browser(send: Send, table: Table) -> None:
@@ -142,6 +144,33 @@ def merge(send: Send, table: Table) -> None:
     assert numbers(table, "u-42")["events"] == 2
 
 
+def export(send: Send, table: Table) -> None:
+    send("batch")
+    send("identify")
+    reply = send("export")
+    lines = [json.loads(line) for line in reply["body"].splitlines()]
+
+    assert (reply["statusCode"], reply["headers"]["content-type"]) == (200, "application/x-ndjson")
+    assert lines[0] == {"anonymousId": VISITOR, "userId": "u-42", "status": "merged"}
+    assert [(line["day"], line["orderIds"], line["events"]) for line in lines[1:]] == [(TODAY, ["1001"], 3)]
+    assert "footfall-next-cursor" not in reply["headers"]
+
+
+def erase(send: Send, table: Table) -> None:
+    send("batch-from-browser")
+    send("identify")
+    expected = {
+        "userId": "u-42",
+        "erasedAt": "2026-11-22T12:00:00.000+00:00",
+        "anonymousIds": 1,
+        "days": 1,
+    }
+
+    assert expected == body(send("erase"))
+    assert numbers(table, "u-42").keys() == {"erasedAt", "expiresAt"}
+    assert item_at(table, keys.way_back_key("u-42", VISITOR)) is None
+
+
 def bad_json(send: Send, table: Table) -> None:
     assert body(send("bad-json"), 400)["code"] == "invalid_json"
     assert items(table) == {}
@@ -179,6 +208,8 @@ CHECKS: dict[str, Check] = {
     "batch": batch,
     "batch-from-browser": batch_from_browser,
     "batch-gzip": batch_gzip,
+    "erase": erase,
+    "export": export,
     "health": health,
     "identify": identify,
     "merge": merge,

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 import pytest
@@ -63,7 +63,7 @@ def expected(client: httpx.Client, *users: str) -> list[Json]:
     """The days of these users as the API has them."""
     found = []
     for user in users:
-        reply = metrics(client, user, **{"from": day(-20), "to": day(1)})
+        reply = metrics(client, quote(user, safe=""), **{"from": day(-20), "to": day(1)})
         found += [{"userId": user, "orderIds": []} | one for one in reply["days"]]
     return lines("\n".join(json.dumps(one, default=float) for one in found))
 
@@ -135,8 +135,8 @@ def test_one_user_is_written_under_either_id_by_the_service(app: FastAPI, tmp_pa
         assert exported_by_the_service(url, "--user", "nobody")[1] == ""
         out = tmp_path / "out.ndjson"
         assert exported_by_the_service(url, "--user", "u-2", "--out", str(out))[:2] == (0, "")
-        for arguments, told in ((["--user", "null"], "placeholder"), (["--user", "a/b"], "--url")):
-            status, written, said = exported_by_the_service(url, *arguments)
+        for name, told in (("null", "placeholder"), ("a/b", "no /"), (" ", "somebody")):
+            status, written, said = exported_by_the_service(url, "--user", name)
             assert (status, written, said.count("\n")) == (1, "", 1)
             assert told in said
         assert "401" in exported_by_the_service(url, "--user", "u-2", FOOTFALL_SECRET_KEY="wrong")[2]

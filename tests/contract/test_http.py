@@ -383,10 +383,11 @@ def test_a_merge_is_billed_as_aws_bills_its_transactions(client: httpx.Client) -
     again = client.post("/v1/users/u-1/merge", json={"anonymousId": "a1"}, headers=READER)
     user = client.get("/v1/users/u-1", headers=READER)
 
-    # The link of three items, the move of a day from one item to another, the end of two: each in a transaction, which
-    # costs double. Ten seals of days without events. The alias, and the days as of now.
-    assert capacity(reply) == (2 * 3 + 2 * 2 + 2 * 2 + 10, 0.5 + 1)
-    assert capacity(again) == (0, 0.5)
+    # The link of three items and the check that the user is not being erased, the move of a day from one item to
+    # another, the end of two: each in a transaction, which costs double. Ten seals of days without events. The alias
+    # and the days, both as of now.
+    assert capacity(reply) == (2 * 4 + 2 * 2 + 2 * 2 + 10, 1 + 1)
+    assert capacity(again) == (0, 1)
     # The first day, the last day, the anonymous ids.
     assert capacity(user) == (0, 1.5)
 
@@ -420,7 +421,7 @@ def test_errors_name_their_price_too(client: httpx.Client) -> None:
     reply = client.post("/v1/users/u-2/merge", json={"anonymousId": "a1"}, headers=READER)
 
     problem(reply, 409, "identity_conflict")
-    assert capacity(reply) == (0, 0.5)
+    assert capacity(reply) == (0, 1)
 
 
 # --- not now ---------------------------------------------------------------------------------------------------------

@@ -622,7 +622,7 @@ def test_a_compressed_file_is_read_whatever_it_is_called(service: server.Server,
 
 
 def test_a_damaged_compressed_file_is_one_line(service: server.Server, tmp_path: Path) -> None:
-    texts = [json.dumps(line(userId="damaged", messageId=os.urandom(30).hex())) for _ in range(9_000)]
+    texts = [json.dumps(line(userId="damaged", messageId=os.urandom(30).hex())) for _ in range(300)]
     whole = gzip.compress("\n".join(texts).encode())
     file = tmp_path / "a.ndjson.gz"
     for bytes_there, said in (
@@ -633,10 +633,9 @@ def test_a_damaged_compressed_file_is_one_line(service: server.Server, tmp_path:
     ):
         file.write_bytes(bytes_there)
         status, output, errors = imported(file, service.url)
-        (error,) = [text for text in errors.splitlines() if not text.startswith(("line ", "…"))]
-        assert (status, output) == (1, "")
-        assert error.startswith(f"Error: {file} ")
-        assert said in error
+        assert (status, output, errors.count("\n")) == (1, "", 1)
+        assert errors.startswith(f"Error: {file} ")
+        assert said in errors
 
 
 # --- CSV -------------------------------------------------------------------------------------------------------------

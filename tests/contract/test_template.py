@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterable
@@ -28,6 +29,8 @@ PAID_BY_USE = {
     "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
 }
+# What some parameter adds, and costs something by the hour, however little. Never without being asked for.
+ON_REQUEST = {"AWS::Events::Rule", "AWS::Lambda::Permission"}
 # Settings that make one of these cost money while nobody shops.
 PAID_WHILE_IDLE = {
     "ProvisionedConcurrencyConfig",
@@ -150,10 +153,36 @@ def mappings_in(value: Any) -> list[dict[str, Any]]:
 
 def test_nothing_is_paid_for_while_nobody_shops(template: dict[str, Any]) -> None:
     resources = template["Resources"]
+    default = {name: resource for name, resource in resources.items() if not is_on_request(template, resource)}
 
-    assert {resource["Type"] for resource in resources.values()} <= PAID_BY_USE
+    assert {resource["Type"] for resource in default.values()} <= PAID_BY_USE
+    assert {resources[name]["Type"] for name in resources.keys() - default.keys()} == ON_REQUEST
     assert not PAID_WHILE_IDLE & {found for found in everything_in(resources) if isinstance(found, str)}
     assert resources["Table"]["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+
+
+def is_on_request(template: dict[str, Any], resource: dict[str, Any]) -> bool:
+    """Whether a parameter must be set, which by default is not, before there is such a resource."""
+    if "Condition" not in resource:
+        return False
+    operands = template["Conditions"][resource["Condition"]]["Fn::Equals"]
+    return bool(template["Parameters"][operands[0]["Ref"]]["Default"] != operands[1])
+
+
+def test_the_sweep_is_off_unless_asked_for_and_invokes_this_function_alone(template: dict[str, Any]) -> None:
+    rule, permission = (template["Resources"][name] for name in ("SweepSchedule", "SweepPermission"))
+    (target,) = rule["Properties"]["Targets"]
+
+    assert template["Parameters"]["Sweep"]["Default"] == "false"
+    assert rule["Condition"] == permission["Condition"] == "HasSweep"
+    assert target["Arn"] == {"Fn::GetAtt": "HttpFunction.Arn"}
+    assert permission["Properties"] == {
+        "Action": "lambda:InvokeFunction",
+        "FunctionName": {"Ref": "HttpFunction"},
+        "Principal": "events.amazonaws.com",
+        "SourceArn": {"Fn::GetAtt": "SweepSchedule.Arn"},
+    }
+    assert set(json.loads(target["Input"])) == {"task"}
 
 
 def test_the_function_may_do_what_it_does_and_nothing_else(

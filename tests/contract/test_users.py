@@ -12,6 +12,7 @@ import pytest
 
 from service import identities, store
 from service.dynamodb import Table
+from service.events import epoch_ms
 from service.settings import Settings
 from service.store import Work
 from tests import builders
@@ -460,7 +461,8 @@ def test_two_users_in_one_batch_leave_the_id_to_the_first(client: httpx.Client) 
 
 def begun(table: Table, settings: Settings) -> None:
     """A merge of a1 into u-1 whose process died after its first step."""
-    identities.link(Work(table.calls(time.monotonic() + 10), settings, NOON), "anon_a1", "u-1")
+    work = Work(table.calls(time.monotonic() + 10), settings, NOON)
+    identities.link(work, "anon_a1", "u-1", epoch_ms(NOON))
 
 
 def test_a_query_finishes_a_merge_under_way(client: httpx.Client, table: Table, settings: Settings) -> None:
@@ -538,7 +540,9 @@ def test_the_seals_of_a_merge_expire_after_the_window(client: httpx.Client, tabl
     for seal in seals:
         assert seal["mergedInto"] == {"S": "u-1"}
         assert int(seal["expiresAt"]["N"]) > NOON.timestamp() + 86_400
-        assert set(seal) <= {"mergedInto", "expiresAt", "revision", "schema"}
+        assert set(seal) <= {"mergedInto", "startedAt", "expiresAt", "revision", "schema"}
+        # By it a late event tells a merge of before an erasure from one of after it.
+        assert seal["startedAt"] == {"S": "2026-11-22T12:00:00.000+00:00"}
 
 
 def test_a_table_remembers_its_time_zone(table: Table) -> None:

@@ -20,8 +20,8 @@ class Plant:
 PLANTS = {
     "follow": Plant(
         "service.ingest",
-        "owner = alias.user_id if alias and alias.is_merged else event.anonymous_id",
-        "owner = alias.user_id if alias else event.anonymous_id",
+        "if alias not in others and alias.is_merged]",
+        "if alias not in others]",
         "two ingests of one event, a merge",
     ),
     "count-first": Plant(
@@ -29,25 +29,25 @@ PLANTS = {
         "    resolved = _side_by_side(",
         "    for event in events:\n"
         "        if event.user_id and event.anonymous_id and event.day:\n"
-        "            store.count(work, event.user_id, event.day, [event])\n"
+        "            counting.count(work, Owner(event.user_id), event.day, [event])\n"
         "    resolved = _side_by_side(",
         "its retry with both ids, two crashes",
     ),
     "no-seen": Plant(
-        "service.store",
+        "service.counting",
         "NoneIn(DayItem.seen, sorted(write.seen)),",
         "",
         "two ingests of one event, a merge",
     ),
     "ignore-seals": Plant(
-        "service.store",
-        "        DayItem.merged_into.does_not_exist(),\n",
+        "service.counting",
+        "            DayItem.merged_into.does_not_exist(),\n",
         "",
         "two ingests of one event, a merge",
     ),
     "any-revision": Plant(
         "service.identities",
-        "(DayItem.revision == source.revision) & DayItem.merged_into.does_not_exist()",
+        "AllOf(DayItem.revision == source.revision, *_is_as_read(alias, source))",
         "None",
         "two events, a merge",
     ),
@@ -59,27 +59,82 @@ PLANTS = {
     ),
     "last-user-wins": Plant(
         "service.identities",
-        "                AliasItem.pk.does_not_exist(),\n",
-        "",
-        "an ingest, a merge, two crashes",
+        "AllOf(AliasItem.user_id.does_not_exist(), may_begin)",
+        "may_begin",
+        "an ingest, merges to two users",
     ),
-    # Writing an old day without looking whether the anonymous id has an owner by now.
+    # Writing an old day without looking whether its owner has another owner, or was erased, by now.
     "import-unchecked": Plant(
-        "service.ingest",
-        "follow = functools.partial(_owner_of, work) if work.is_import and ids.is_anonymous(owner) else None",
-        "follow = None",
+        "service.counting",
+        "        if work.is_import:\n",
+        "        if False:\n",
         "import of an old event",
     ),
     # What DESIGN.md said at first of an event whose anonymous id is another user's: read that user's day, then count.
     "read-then-count": Plant(
         "service.ingest",
-        "    return store.count_beside(work, owner, day, events, beside)",
-        "    from service import keys\n"
-        "    from service.models import stored_day\n"
-        "    raw = work.calls.get(keys.day_key(beside, day), is_consistent=True)\n"
-        "    seen = stored_day(raw).seen if raw else set()\n"
-        "    return store.count(work, owner, day, [event for event in events if event.message_hash not in seen])",
+        "    owner, day, beside = key\n",
+        "    owner, day, beside = key\n"
+        "    if beside:\n"
+        "        from service import keys\n"
+        "        from service.models import stored_day\n"
+        "        raw = work.calls.get(keys.day_key(beside, day), is_consistent=True)\n"
+        "        seen = stored_day(raw).seen if raw else set()\n"
+        "        rest = [event for event in group.events if event.message_hash not in seen]\n"
+        "        return counting.count(work, Owner(owner), day, rest)\n",
         "a merge to another",
+    ),
+    # An order counts as often as somebody sends it.
+    "no-claim": Plant(
+        "service.counting",
+        "OrderItem.pk.does_not_exist() | (OrderItem.expires_at < now_seconds)",
+        "None",
+        "an order of two visitors",
+    ),
+    "no-fence": Plant(
+        "service.counting",
+        "            ErasedBefore(before_ms),\n",
+        "",
+        "an event of the user, an erasure",
+    ),
+    # What DESIGN.md said at first of an import: read whether its user was erased, then write.
+    "read-then-import": Plant(
+        "service.counting",
+        "        if work.is_import:\n",
+        "        if work.is_import:\n"
+        "            for owner in owners:\n"
+        "                mark = work.calls.get(keys.mark_key(owner.distinct_id), is_consistent=True)\n"
+        "                if mark and erased_at_of(mark) >= oldest_ms:\n"
+        "                    raise Unavailable\n"
+        "        if False:\n",
+        "an import of the user, an erasure",
+    ),
+    # The user's own days before those that a merge may still move there.
+    "own-days-first": Plant(
+        "service.erasure",
+        "    erased = Erased(erased_at)\n",
+        "    erased = Erased(erased_at)\n    _clear(work, distinct_id, erased_at)\n    erased_at -= 1\n",
+        "a merge, an erasure, a crash",
+    ),
+    "merge-while-erasing": Plant(
+        "service.identities",
+        "            work.calls.check_action(keys.erased_key(user_id), may_begin),\n",
+        "            work.calls.check_action(keys.erased_key(user_id), None),\n",
+        "a merge, an erasure, a crash",
+    ),
+    # Following an alias that was read before the erasure of whom it names.
+    "stale-alias": Plant(
+        "service.counting",
+        "oldest_ms if owner.since_ms is None else min(oldest_ms, owner.since_ms)",
+        "oldest_ms",
+        "after an erasure, a later event twice",
+    ),
+    # A merge that was erased goes on.
+    "merge-outlives-erasure": Plant(
+        "service.identities",
+        "    if stored.erased_at >= (begun_ms(alias.started_at) or 0):\n        raise Unavailable\n",
+        "",
+        "a merge, an erasure, a later event",
     ),
 }
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from service import erasure, identities, ingest, merge, store
 from service.events import Event, epoch_ms
-from service.identities import ErasedError
 from service.models import AliasItem
 from service.problems import IdentityConflict
 from tests.explorer.states import NOW, SETTINGS, UNDECIDED, A, Process, Scenario
@@ -39,7 +38,7 @@ def merging(anonymous_id: str, user_id: str, *, is_timed: bool = False) -> Proce
         alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
         try:
             return str(merge.join(work, anonymous_id, user_id, alias, epoch_ms(work.now)).user_id)
-        except ErasedError:
+        except identities.ErasedError:
             return "erased"
 
     return Process(f"merge {anonymous_id} into {user_id}", run, is_timed)
@@ -171,6 +170,11 @@ def _none_of_erased(aliases: Sequence[AliasItem]) -> range:
     return range(2) if aliases else range(1, 2)
 
 
+def _all_or_erased(aliases: Sequence[AliasItem]) -> range:
+    """Nothing of a visitor who was the user's, all of one who became theirs afterwards, or never."""
+    return range(1) if any(alias.erased_at for alias in aliases) else range(1, 2)
+
+
 def _none(_: Sequence[AliasItem]) -> range:
     return range(1)
 
@@ -185,11 +189,21 @@ def _erasures() -> list[Scenario]:
     old_of_user = sent("import of u", page("m", user_id=U, timestamp=OLD), is_import=True)
     anyone, u_too = frozenset({A, U, V}), frozenset({A, U})
     erase_u = erasing(U)
+    later = sent("later event of a", page("l", anonymous_id=A, timestamp=LATER))
     return [
         Scenario(
             "an ingest, a merge, an erasure", [_EVENT, into_u, erase_u], 0, 1, u_too, [], _none_of_erased
         ),
-        Scenario("a merge, an erasure, a crash", [into_u, erase_u], 1, 1, u_too, [_EVENT], _none_of_erased),
+        Scenario("a merge, an erasure, a crash", [into_u, erase_u], 1, 1, u_too, [_EVENT], _all_or_erased),
+        Scenario(
+            "a merge, an erasure, a later event",
+            [into_u, erase_u, later],
+            0,
+            1,
+            anyone,
+            [],
+            _at_most_one,
+        ),
         Scenario(
             "two erasures, a late retry", [erasing(A), erasing(A), _EVENT], 0, 1, u_too, [_EVENT], _none
         ),
@@ -223,7 +237,7 @@ def _erasures() -> list[Scenario]:
         ),
         Scenario(
             "a later event twice, an erasure",
-            [sent("later event of a", page("l", anonymous_id=A, timestamp=LATER))] * 2 + [erase_u],
+            [later, later, erase_u],
             0,
             1,
             u_too,

@@ -146,6 +146,23 @@ class Explorer:
         each = len(self.scenario.processes)
         return State(content, ((),) * each, self.scenario.faults, tuple(before), (0,) * each, clock)
 
+    def _asked_again(self, state: State) -> int | None:
+        """The content after whatever could not be decided has been asked for again; None if it still cannot be."""
+        content, clock = state.content, state.clock
+        for number, answered in enumerate(state.answered):
+            if self.next_of(number, answered, state.begun[number]) != UNDECIDED:
+                continue
+            process = self.scenario.processes[number]
+            again: tuple[int, ...] = ()
+            clock += process.is_timed
+            begun = clock if process.is_timed else 0
+            while isinstance(call := self._following(process, again, begun), NextCall):
+                content, answer = self.engine.apply(content, call)
+                again = (*again, answer)
+            if call == UNDECIDED:
+                return None
+        return content
+
     def replies(self, state: State) -> list[str]:
         """What has been replied."""
         following = (self.next_of(n, a, state.begun[n]) for n, a in enumerate(state.answered))
@@ -196,29 +213,25 @@ class Explorer:
 
     def wrong(self, state: State) -> str | None:
         """What does not hold in this state: never an event twice, at the end each event once and all merges ended."""
+        if self.has_ended(state):
+            content = self._asked_again(state)
+            return "one is never decided" if content is None else self._wrong_at_end(content)
         items = self.engine.contents[state.content]
-        counted: Counter[str] = Counter()
-        for key, item in items.items():
-            if key.sk.startswith("DAY#"):
-                counted[key.pk] += stored_day(item).metrics.counters.get("events", 0)
-        counted = +counted
         # What lies where an erasure is under way is on its way out.
-        gone = (
-            0
-            if self.has_ended(state)
-            else sum(counted[key.pk] for key, item in items.items() if "erasing" in item)
-        )
-        total = counted.total() - gone
-        if total > self.scenario.events_count:
-            return f"{total} counted of {self.scenario.events_count}: {counted}"
-        if not self.has_ended(state) or UNDECIDED in self.replies(state):
-            return None
+        leaving = {key.pk for key, item in items.items() if "erasing" in item}
+        counted = self._counted(state.content)
+        if sum(events for pk, events in counted.items() if pk not in leaving) > self.scenario.events_count:
+            return f"more counted than {self.scenario.events_count}: {counted}"
+        return None
+
+    def _wrong_at_end(self, content: int) -> str | None:
+        items, counted = self.engine.contents[content], self._counted(content)
         aliases = [
             AliasItem.from_raw_data(copy.deepcopy(item)) for key, item in items.items() if key.sk == "ALIAS"
         ]
         expected = self.scenario.counted or (lambda _: [self.scenario.events_count])
-        if total not in expected(aliases):
-            return f"{total} counted of {self.scenario.events_count}: {counted}"
+        if sum(counted.values()) not in expected(aliases):
+            return f"{sum(counted.values())} counted of {self.scenario.events_count}: {counted}"
         owners = {alias.user_id for alias in aliases if alias.user_id} or self.scenario.owners
         allowed = {keys.user_pk(owner) for owner in self.scenario.owners | owners}
         if not counted.keys() <= allowed:
@@ -228,6 +241,14 @@ class Explorer:
         ):
             return "a merge or an erasure has not ended"
         return None
+
+    def _counted(self, content: int) -> dict[str, int]:
+        """How many events are counted in each partition that has any."""
+        counted: Counter[str] = Counter()
+        for key, item in self.engine.contents[content].items():
+            if keys.is_day(key.sk):
+                counted[key.pk] += stored_day(item).metrics.counters.get("events", 0)
+        return dict(+counted)
 
     def _with(
         self, state: State, number: int, answered: tuple[int, ...], content: int | None = None

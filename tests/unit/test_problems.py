@@ -41,12 +41,6 @@ def test_a_body_is_small_and_complete(found: type[Problem]) -> None:
     assert len(problem.body()) < 1024
 
 
-def test_extensions_stand_beside_the_rest() -> None:
-    body = json.loads(problems.InvalidRequest("No.").body({"errors": [{"pointer": "/a"}]}))
-
-    assert (body["detail"], body["errors"]) == ("No.", [{"pointer": "/a"}])
-
-
 def test_what_can_be_sent_again_says_when() -> None:
     assert int(problems.Unavailable().headers["Retry-After"]) > 0
 

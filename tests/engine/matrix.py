@@ -1,0 +1,173 @@
+"""Every kind of request, each call it makes of the database, each way that call can fail: `python -m tests.engine.matrix`.
+
+Prints a table of how many cases there are and how many ended wrong; `--markdown` writes it for docs/guarantees.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.dynamodb import Table
+from tests import dynamodb_local, faults
+from tests.engine.cases import REQUESTS
+from tests.engine.killing import Nursery, kill, nursery
+from tests.engine.shop import new_table
+from tests.engine.stage import Stage, cut, staged
+from tests.engine.ways import KILLED, KILLS, KINDS_OF_FAULT, Way, ways_of
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A call of a request that fails in some way, its process going on."""
+
+    request: str
+    call: int
+    title: str
+    way: Way
+
+    def __str__(self) -> str:
+        operation = REQUESTS[self.request][1][self.call - 1]
+        return f"{self.request}-call {self.call} {operation}-{self.title}"
+
+    @property
+    def kind(self) -> str:
+        return self.way.kind
+
+    def run(self, stage: Stage, _: Nursery) -> int:
+        return cut(stage, self.request, self.call, self.way)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A call of a request before or after which its process is killed."""
+
+    request: str
+    call: int
+    action: faults.Action
+
+    def __str__(self) -> str:
+        operation = REQUESTS[self.request][1][self.call - 1]
+        return f"{self.request}-{self.action} call {self.call} {operation}"
+
+    @property
+    def kind(self) -> str:
+        return KILLED
+
+    def run(self, stage: Stage, servers: Nursery) -> int:
+        return kill(stage, servers, self.request, faults.Fault(self.action, call=self.call))
+
+
+CUTS = [
+    Cut(request, call, title, way)
+    for request, (_, operations) in REQUESTS.items()
+    for call, operation in enumerate(operations, 1)
+    for title, way in ways_of(operation).items()
+]
+KILLINGS = [
+    Kill(request, call, action)
+    for request, (_, operations) in REQUESTS.items()
+    for call in range(1, len(operations) + 1)
+    for action in KILLS
+]
+
+
+@dataclass
+class Count:
+    """What came of some cases."""
+
+    cases: Counter[tuple[str, str]] = field(default_factory=Counter)
+    retries: Counter[str] = field(default_factory=Counter)
+    wrong: Counter[str] = field(default_factory=Counter)
+
+    def add(self, case: Cut | Kill, stage: Stage, servers: Nursery) -> None:
+        """Run one more."""
+        self.cases[case.request, case.kind] += 1
+        try:
+            self.retries[case.request] += case.run(stage, servers)
+        except AssertionError:
+            self.wrong[case.request] += 1
+            print(f"{case}:\n{traceback.format_exc()}", file=sys.stderr)
+
+    def rows(self) -> Iterator[list[str]]:
+        """A header, a row for each request, and their sum."""
+        yield ["request", "database calls", *KINDS_OF_FAULT, "cases", "retries", "wrong"]
+        sums = [0] * (len(KINDS_OF_FAULT) + 4)
+        for request, (_, operations) in REQUESTS.items():
+            cases = [self.cases[request, kind] for kind in KINDS_OF_FAULT]
+            numbers = [len(operations), *cases, sum(cases), self.retries[request], self.wrong[request]]
+            sums = [total + number for total, number in zip(sums, numbers, strict=True)]
+            yield [request, *(f"{number:,}" for number in numbers)]
+        yield ["all", *(f"{number:,}" for number in sums)]
+
+
+def run(stage: Stage, servers: Nursery, only: str) -> Count:
+    """Every case whose name contains this."""
+    count = Count()
+    for case in (*CUTS, *KILLINGS):
+        if only in str(case):
+            count.add(case, stage, servers)
+    return count
+
+
+def markdown(rows: Iterator[list[str]]) -> str:
+    """A table whose numbers are on the right."""
+    head, *rest = rows
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rest]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def text(rows: Iterator[list[str]]) -> str:
+    """The same for a terminal."""
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))])
+        + "\n"
+        for line in lines
+    )
+
+
+@contextlib.contextmanager
+def theatre() -> Iterator[tuple[Stage, Nursery]]:
+    """A stage and its servers on a DynamoDB Local of their own."""
+    os.environ.update(ENVIRONMENT)
+    with dynamodb_local.running() as url:
+        table: Table = new_table(url)
+        with staged(table) as stage, nursery(table, url) as servers:
+            yield stage, servers
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.engine.matrix", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", metavar="TEXT", default="", help="only cases whose name contains this")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there too")
+    options = parser.parse_args()
+    started = time.monotonic()
+    # The service's log lines are nobody's here.
+    with open(os.devnull, "w") as nowhere, theatre() as (stage, servers), contextlib.redirect_stdout(nowhere):
+        count = run(stage, servers, options.only)
+    print(text(count.rows()) + f"{time.monotonic() - started:.0f} s")
+    if options.markdown:
+        options.markdown.write_text(markdown(count.rows()), encoding="utf-8")
+    return 1 if count.wrong.total() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

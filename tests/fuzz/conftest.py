@@ -1,0 +1,13 @@
+"""Fuzz tests prove what no list of cases can: that nothing that may be sent breaks the service or another's numbers."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+from tests.fuzz import FACTOR
+
+# The same examples each time, and none of them timed; others each time in a longer run.
+settings.load_profile("ci")
+if FACTOR > 1:
+    settings.register_profile("fuzz", settings.get_profile("ci"), derandomize=False, print_blob=True)
+    settings.load_profile("fuzz")

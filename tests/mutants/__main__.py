@@ -1,0 +1,190 @@
+"""The command line of the mutants."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests import dynamodb_local
+from tests.mutants.generate import Mutant, mutants
+from tests.mutants.reasons import REASONS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODULES = ("ingest", "counting", "identities", "merge", "erasure", "sweep", "days", "store")
+# The quick ones first; what survives them meets the next.
+STAGES: tuple[tuple[str, ...], ...] = (
+    ("tests/unit/test_days.py", "tests/unit/test_keys.py"),
+    (
+        "tests/contract/test_orders.py",
+        "tests/contract/test_erasure.py",
+        "tests/contract/test_users.py",
+        "tests/contract/test_shared_devices.py",
+        "tests/contract/test_sweep.py",
+        "tests/contract/test_ingest.py",
+        "tests/contract/test_http.py",
+        "tests/contract/test_export.py",
+    ),
+    ("tests/engine/test_explorer.py", "-k", "every_interleaving"),
+    ("tests/engine/test_limits.py", "tests/engine/test_cut_wires.py", "tests/engine/test_stateful.py"),
+)
+# Far over what a stage takes: a mutant that goes round for ever is noticed too.
+STAGE_SECONDS = 600
+# Heavy, and none of the service's own: imported once, for all mutants.
+LIBRARIES = (
+    "botocore.session",
+    "fastapi.testclient",
+    "hypothesis",
+    "mangum",
+    "moto.dynamodb.models",
+    "pynamodb.models",
+)
+NOTICED, SURVIVED = "noticed", "survived"
+
+
+class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports one module of the service from a changed source."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self.mutant = mutant
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != f"service.{self.mutant.module}":
+            return None
+        origin = str(ROOT / "service" / f"{self.mutant.module}.py")
+        return importlib.util.spec_from_file_location(name, origin, loader=self)
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self.mutant.source, str(module.__file__), "exec"), module.__dict__)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--only", metavar="TEXT", default="", help="only mutants whose name contains this")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many at once")
+    parser.add_argument("--list", action="store_true", help="name them, and try none")
+    parser.add_argument(
+        "--again", action="store_true", help="try again what survived the last run, and nothing else"
+    )
+    options = parser.parse_args()
+    results = _Results(ROOT / ".cache" / "mutants.json")
+    every = [mutant for mutant in generated() if options.only in mutant.name]
+    if options.again:
+        every = [mutant for mutant in every if results.known.get(mutant.name) == SURVIVED]
+    if options.list:
+        print("\n".join(mutant.name for mutant in every))
+        return 0
+    _run(every, options.workers, results)
+    return _summary(every, results)
+
+
+def generated() -> list[Mutant]:
+    """Every mutant there is."""
+    return [
+        mutant
+        for module in MODULES
+        for mutant in mutants(module, (ROOT / "service" / f"{module}.py").read_text(encoding="utf-8"))
+    ]
+
+
+class _Results:
+    """What became of each mutant, kept beside the build so that a run can be looked at afterwards."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+
+    def add(self, mutant: Mutant, result: str) -> None:
+        self.known[mutant.name] = result
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(json.dumps(self.known, indent=1))
+
+
+def _run(every: Sequence[Mutant], workers: int, results: _Results) -> None:
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    started, done = time.monotonic(), 0
+    with contextlib.ExitStack() as stack:
+        urls = [stack.enter_context(dynamodb_local.running()) for _ in range(workers)]
+        free = list(urls)
+        running: dict[int, tuple[Mutant, str]] = {}
+        waiting = list(reversed(every))
+        while waiting or running:
+            while waiting and free:
+                mutant, url = waiting.pop(), free.pop()
+                running[_forked(mutant, url)] = (mutant, url)
+            pid, status = os.wait()
+            mutant, url = running.pop(pid)
+            free.append(url)
+            done += 1
+            result = SURVIVED if status == 0 else NOTICED
+            results.add(mutant, result)
+            print(
+                f"{done}/{len(every)} {time.monotonic() - started:.0f} s {result:8} {mutant.name}", flush=True
+            )
+
+
+def _forked(mutant: Mutant, url: str) -> int:
+    """Try one in a process of its own, which ends with 0 when no test noticed it."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        status = _tried(mutant, url)
+    finally:
+        os._exit(status)
+
+
+def _tried(mutant: Mutant, url: str) -> int:
+    sys.meta_path.insert(0, _Changed(mutant))
+
+    @contextlib.contextmanager
+    def running(port: int | None = None) -> Iterator[str]:
+        yield url
+
+    dynamodb_local.running = running
+    os.chdir(ROOT)
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.devnull
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    for stage in STAGES:
+        signal.alarm(STAGE_SECONDS)
+        arguments: list[Any] = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *stage]
+        if pytest.main(arguments) != pytest.ExitCode.OK:
+            return 1
+    return 0
+
+
+def _summary(every: Sequence[Mutant], results: _Results) -> int:
+    print("\n| module | mutants | noticed | survived |\n|---|---|---|---|")
+    for module in MODULES:
+        names = [mutant.name for mutant in every if mutant.module == module]
+        survived = sum(results.known.get(name) == SURVIVED for name in names)
+        print(f"| `{module}` | {len(names)} | {len(names) - survived} | {survived} |")
+    alive = [mutant for mutant in every if results.known.get(mutant.name) == SURVIVED]
+    for mutant in alive:
+        print(f"\n{mutant.name}\n    {REASONS.get(mutant.name.partition(': ')[2], 'NO REASON GIVEN')}")
+    return int(any(mutant.name.partition(": ")[2] not in REASONS for mutant in alive))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
