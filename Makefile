@@ -15,7 +15,7 @@ STAGE ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench explore engines import export sweep build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
+.PHONY: help run test check fmt bench explore mutants engines import export sweep build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -45,6 +45,9 @@ bench: install-dev ## measure processor time and capacity units
 
 explore: install-dev ## try every interleaving of ingest and merge
 	@$(PYTHON) -m tests.explorer $(ARGS)
+
+mutants: install-dev ## change each condition of what writes; a test must notice
+	@$(PYTHON) -m tests.mutants $(ARGS)
 
 engines: venv ## start DynamoDB Local and OpenSearch, without Docker
 	@exec $(PYTHON) -m engines run $(ARGS)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 
-
 import pytest
 
 from tests import faults
@@ -182,7 +181,7 @@ def identify(shop: Shop, prefix: str) -> Case:
 def post_merge(shop: Shop, prefix: str) -> Case:
     def answered(text: str) -> None:
         reply = json.loads(text)
-        assert ("merged", 2) == (reply["status"], reply["days"])
+        assert (reply["status"], reply["days"]) == ("merged", 2)
 
     facts = visitor_and_user(shop, prefix)
     aliases = {prefix + "a": prefix + "u"}
@@ -272,9 +271,7 @@ def _erasure(distinct_id: str, ids: Iterable[dict[str, str]], gone: Sequence[tup
         for distinct, (_, facts) in owned.items():
             assert report(facts) == shop.metrics(distinct, OLDER, LAST)
 
-    return Case(
-        "DELETE", f"/v1/users/{distinct_id}", None, {distinct_id: set()}, {}, answered, afterwards
-    )
+    return Case("DELETE", f"/v1/users/{distinct_id}", None, {distinct_id: set()}, {}, answered, afterwards)
 
 
 def erase_user(shop: Shop, prefix: str) -> Case:

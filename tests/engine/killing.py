@@ -14,8 +14,8 @@ import httpx
 
 from service.dynamodb import Table
 from tests import faults
-from tests.engine.conftest import NOON
 from tests.engine.cases import Case
+from tests.engine.conftest import NOON
 from tests.engine.shop import SECRET_KEY, WRITE_KEY, Shop
 from tests.engine.stage import Stage, path_of, sent_until_decided
 from tests.server import ROOT
@@ -40,9 +40,7 @@ class Server(Shop):
         """A request at one of whose calls the process dies; whoever waits for its reply sees the connection end."""
         plan = {faults.PLAN_HEADER: faults.as_json([fault])}
         try:
-            answer = self._http.request(
-                case.method, self._url + case.path, json=case.body, headers=plan
-            )
+            answer = self._http.request(case.method, self._url + case.path, json=case.body, headers=plan)
         except (httpx.RemoteProtocolError, httpx.ReadError):
             return
         raise AssertionError(f"it outlived {fault}: {answer.text}")
@@ -84,14 +82,18 @@ class Nursery:
 @contextlib.contextmanager
 def nursery(table: Table, dynamodb_url: str) -> Iterator[Nursery]:
     """With the settings of a stage. In the end nobody is left."""
-    variables = os.environ | faults.environment(()) | {
-        "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
-        "FOOTFALL_TABLE": table.name,
-        "FOOTFALL_WRITE_KEYS": WRITE_KEY,
-        "FOOTFALL_SECRET_KEY_HASHES": hashlib.sha256(SECRET_KEY.encode()).hexdigest(),
-        "FOOTFALL_MAX_EVENT_AGE_DAYS": "1",
-        faults.NOW_VARIABLE: NOON.isoformat(),
-    }
+    variables = (
+        os.environ
+        | faults.environment(())
+        | {
+            "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
+            "FOOTFALL_TABLE": table.name,
+            "FOOTFALL_WRITE_KEYS": WRITE_KEY,
+            "FOOTFALL_SECRET_KEY_HASHES": hashlib.sha256(SECRET_KEY.encode()).hexdigest(),
+            "FOOTFALL_MAX_EVENT_AGE_DAYS": "1",
+            faults.NOW_VARIABLE: NOON.isoformat(),
+        }
+    )
     with (
         tempfile.TemporaryFile() as log,
         httpx.Client(

@@ -1,4 +1,4 @@
-"""Every kind of request, each call it makes of the database, each way that call can fail: `python -m tests.engine.matrix`.
+"""Every kind of request, each call it makes of the database, each way it can fail: `python -m tests.engine.matrix`.
 
 Prints a table of how many cases there are and how many ended wrong; `--markdown` writes it for docs/guarantees.md.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import logging
+import io
 import os
 import sys
 import time
@@ -98,11 +98,12 @@ class Count:
     def add(self, case: Cut | Kill, stage: Stage, servers: Nursery) -> None:
         """Run one more."""
         self.cases[case.request, case.kind] += 1
-        try:
-            self.retries[case.request] += case.run(stage, servers)
-        except AssertionError:
-            self.wrong[case.request] += 1
-            print(f"{case}:\n{traceback.format_exc()}", file=sys.stderr)
+        with contextlib.redirect_stdout(io.StringIO()) as log:
+            try:
+                self.retries[case.request] += case.run(stage, servers)
+            except AssertionError:
+                self.wrong[case.request] += 1
+                print(f"{case}:\n{log.getvalue()}{traceback.format_exc()}", file=sys.stderr)
 
     def rows(self) -> Iterator[list[str]]:
         """A header, a row for each request, and their sum."""
@@ -119,7 +120,8 @@ class Count:
 def run(stage: Stage, servers: Nursery, only: str) -> Count:
     """Every case whose name contains this."""
     count = Count()
-    for case in (*CUTS, *KILLINGS):
+    cases: list[Cut | Kill] = [*CUTS, *KILLINGS]
+    for case in cases:
         if only in str(case):
             count.add(case, stage, servers)
     return count
@@ -137,7 +139,12 @@ def text(rows: Iterator[list[str]]) -> str:
     lines = list(rows)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(
-        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                line[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)),
+            ]
+        )
         + "\n"
         for line in lines
     )
@@ -155,13 +162,14 @@ def theatre() -> Iterator[tuple[Stage, Nursery]]:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.engine.matrix", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.engine.matrix", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--only", metavar="TEXT", default="", help="only cases whose name contains this")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there too")
     options = parser.parse_args()
     started = time.monotonic()
-    # The service's log lines are nobody's here.
-    with open(os.devnull, "w") as nowhere, theatre() as (stage, servers), contextlib.redirect_stdout(nowhere):
+    with theatre() as (stage, servers):
         count = run(stage, servers, options.only)
     print(text(count.rows()) + f"{time.monotonic() - started:.0f} s")
     if options.markdown:

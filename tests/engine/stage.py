@@ -87,7 +87,9 @@ class Stage:
     def put_back(self, content: Content) -> None:
         """The table holds this and nothing else."""
         found = self.content()
-        writes: list[Json] = [{"PutRequest": {"Item": item}} for key, item in content.items() if item != found.get(key)]
+        writes: list[Json] = [
+            {"PutRequest": {"Item": item}} for key, item in content.items() if item != found.get(key)
+        ]
         writes += [
             {"DeleteRequest": {"Key": {"PK": {"S": pk}, "SK": {"S": sk}}}}
             for pk, sk in found.keys() - content.keys()
