@@ -15,7 +15,7 @@ STAGE ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench explore mutants engines import export sweep build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
+.PHONY: help run test check fmt bench explore fuzz mutants engines import export sweep build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -46,8 +46,18 @@ bench: install-dev ## measure processor time and capacity units
 explore: install-dev ## try every interleaving of ingest and merge
 	@$(PYTHON) -m tests.explorer $(ARGS)
 
+.PHONY: storm soak
+storm: install-dev ## retries, cut wires, merges, orders and erasures at once; ARGS="--seed 7 --requests 20000"
+	@$(PYTHON) -m tests.storm $(ARGS)
+
+soak: install-dev ## ten minutes at a steady rate: exact totals, level memory; ARGS="--minutes 5 --rate 40"
+	@$(PYTHON) -m tests.soak $(ARGS)
+
 mutants: install-dev ## change each condition of what writes; a test must notice
 	@$(PYTHON) -m tests.mutants $(ARGS)
+
+fuzz: install-dev ## try made-up and bad input for some ten minutes; FUZZ_FACTOR=100 for longer
+	@FUZZ_FACTOR=$${FUZZ_FACTOR:-10} $(PYTHON) -m pytest -q tests/fuzz $(ARGS)
 
 engines: venv ## start DynamoDB Local and OpenSearch, without Docker
 	@exec $(PYTHON) -m engines run $(ARGS)

@@ -136,6 +136,14 @@ class Shop:
         """One query with the secret key."""
         return _reply(self.client.get(path, params=parameters, headers=READER))
 
+    def bring(self, events: list[dict[str, Any]]) -> Reply:
+        """One request of history."""
+        return _reply(self.client.post("/v1/import", json={"batch": events}, headers=READER))
+
+    def erase(self, user_id: str) -> Reply:
+        """Remove a user."""
+        return _reply(self.client.delete(f"/v1/users/{user_id}", headers=READER))
+
     def merge(self, user_id: str, anonymous_id: str) -> Reply:
         """The merge as the shop's own backend asks for it."""
         document = {"anonymousId": anonymous_id}

@@ -127,6 +127,16 @@ def prices(footfall: Shop, reader_id: str) -> list[Price]:
     user_id = _user("regular")["userId"]
     price("first merge, 30 days move", lambda: footfall.merge(user_id, regular["anonymousId"]))
 
+    buyer = _user("buyer")
+    send("an order", [_order(footfall, buyer, 0)])
+    send("the same order in another event", [_order(footfall, buyer, 0, copy=1)])
+    send("9 events and an order", [*_visit(footfall, buyer, 0, 9), _order(footfall, buyer, 1)])
+    history = [shop.plain_event(_user("history"), footfall.now - timedelta(days=99), n) for n in range(10)]
+    price("import of 10 events of a user and day", lambda: footfall.bring(history))
+    footfall.now += timedelta(seconds=1)  # a person is erased later than merged
+    price("erasure, one day", lambda: footfall.erase(buyer["userId"]))
+    price("erasure, 30 days and an anonymous id", lambda: footfall.erase(user_id))
+
     price("range query, 30 days", lambda: _range(footfall, reader_id, 30))
     price("range query, 366 days", lambda: _range(footfall, reader_id, 366))
     price("range query, 30 days, nobody", lambda: _range(footfall, _user("nobody")["userId"], 30))
@@ -139,6 +149,12 @@ def _user(*parts: object) -> Identity:
 
 def _visit(footfall: Shop, identity: Identity, first: int, count: int = 10) -> list[dict[str, Any]]:
     return [shop.visit_event(identity, footfall.now, number) for number in range(first, first + count)]
+
+
+def _order(footfall: Shop, buyer: Identity, number: int, *, copy: int = 0) -> dict[str, Any]:
+    order = {"orderId": shop.new_id("order", *buyer.values(), number), "revenue": 129.9, "currency": "EUR"}
+    event = shop.plain_event(buyer, footfall.now, 1000 * (copy + 1) + number)
+    return {**event, "type": "track", "event": "Order Completed", "properties": order}
 
 
 def _identify(both: Identity, number: int) -> dict[str, Any]:

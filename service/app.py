@@ -5,7 +5,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import __version__, logs, openapi, problems
@@ -118,13 +120,20 @@ async def _problem(_: Request, error: Exception) -> Response:
     return _response(error)
 
 
-async def _http_problem(_: Request, error: Exception) -> Response:
+async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         problem: Problem = problems.MethodNotAllowed()
-        problem.headers |= dict(error.headers or {})
+        problem.headers["Allow"] = ", ".join(_methods(request))
     elif error.status_code == 404:
         problem = problems.NotFound()
     else:
         problem = problems.InvalidRequest()
     return _response(problem)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those of the path, each of which has a route of its own; the framework names the first one's alone."""
+    routes = iter_route_contexts(request.app.routes)
+    found = (route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted(set().union(*found))

@@ -14,9 +14,10 @@ CURRENCIES_PER_DAY_MAX = 8
 # Kept for export and recount; beyond, orders count and their ids are not kept. 100 of 512 bytes are 50 KB.
 ORDER_IDS_PER_DAY_MAX = 100
 # A merge may take a day's ids to this many times the cap on events, and its ids and its sessions to this many at all;
-# beyond, only counters move. 20,000 of each are 240 KB, and 100 names of 512 bytes, each twice, 100 more: of 400 KB.
+# beyond, only counters move. 15,000 of each and the sessions of 10,000 events more are 240,000 bytes; 100 names of 512
+# bytes, each twice, 104,000; 100 order ids 51,000: of 409,600.
 MERGED_DAY_FACTOR = 5
-MERGED_DAY_IDS_MAX = 20_000
+MERGED_DAY_IDS_MAX = 15_000
 
 
 @dataclass(slots=True)
@@ -79,7 +80,7 @@ def admit(
 
     `orders` are those counted already, anywhere; events until `erased_at`, in epoch milliseconds, are erased ones.
     The stored day may have changed since it was read; what is admitted is written under a condition that holds only
-    if it still fits, and what is refused stays refused, because a day's sets only grow.
+    if it still fits, and what is refused stays refused: a day's sets only grow, until an erasure.
     """
     result = Admission()
     room = events_max - len(stored.seen)

@@ -230,8 +230,8 @@ def _move(work: Work, anonymous_id: str, alias: Alias, source: StoredDay, target
     additions = actions(work.settings, source.day, write)
     # No bound on currencies: money that was counted is never lost, and ISO 4217 bounds them.
     conditions = [
-        *fits(DayItem.seen, write.seen, ids_max),
-        *fits(DayItem.sessions, write.metrics.sessions, days.MERGED_DAY_IDS_MAX),
+        *fits(DayItem.seen, write.seen - target.seen, ids_max),
+        *fits(DayItem.sessions, write.metrics.sessions - target.metrics.sessions, days.MERGED_DAY_IDS_MAX),
         *fits(DayItem.names, write.new_names, days.NAMES_PER_DAY_MAX),
         *fits(DayItem.order_ids, write.new_order_ids, days.ORDER_IDS_PER_DAY_MAX),
     ]

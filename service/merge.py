@@ -37,14 +37,15 @@ def join(work: Work, anonymous_id: str, user_id: str, alias: Alias | None, insta
 
 
 def _linked(work: Work, anonymous_id: str, user_id: str, instant_ms: int) -> Alias:
-    try:
-        return identities.link(work, anonymous_id, user_id, instant_ms)
-    except identities.ErasingError as erasing:
-        if not is_over(erasing.erased_at, work.now):
-            raise Unavailable from None
-        # Its process has died, and nothing but this would end it before the sweep.
-        erasure.resume(work, erasing.distinct_id)
-    return identities.link(work, anonymous_id, user_id, instant_ms)
+    for _ in range(store.ROUNDS_MAX):
+        try:
+            return identities.link(work, anonymous_id, user_id, instant_ms)
+        except identities.ErasingError as erasing:
+            if not is_over(erasing.erased_at, work.now):
+                raise Unavailable from None
+            # Its process has died, and nothing but this would end it before the sweep.
+            erasure.resume(work, erasing.distinct_id)
+    raise Unavailable
 
 
 def finished(work: Work, anonymous_id: str, alias: Alias) -> Alias:

@@ -71,8 +71,8 @@ class Item(Model):
 class DayItem(Item):
     """One user's or anonymous visitor's day.
 
-    Sealed by a merge it holds `mergedInto` and the revision that was moved (none if there was nothing to move), and
-    nothing else. Fenced by an erasure it holds `erasedAt`, and what is counted from then on.
+    Sealed by a merge it holds `mergedInto`, when that merge began, and the revision that was moved (none if there was
+    nothing to move). Fenced by an erasure it holds `erasedAt`, and what is counted from then on.
     """
 
     events = NumberAttribute(null=True)

@@ -34,6 +34,9 @@ from .settings import Settings
 ROUNDS_MAX = 20
 # A newer number stays: an older version may write during a deployment.
 KEEP_SCHEMA = Keep(Item.schema, SCHEMA)
+_NEVER_EXPIRE = DayItem.expires_at.remove()
+# Days without events, such as fences, that are looked at in one Query.
+DAYS_PER_QUERY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,26 @@ def every_day(calls: Calls, distinct_id: str) -> dict[str, StoredDay]:
 
 
 def outer_days(calls: Calls, distinct_id: str) -> tuple[str | None, str | None]:
-    """The first and the last day with events; None where there is none. Two Queries, of an item each as a rule."""
-    found: list[str | None] = []
-    for is_ascending in (True, False):
-        items = calls.query(keys.user_pk(distinct_id), keys.every_day(), is_ascending=is_ascending, limit=1)
-        counted = (day.day for day in map(stored_day, items) if day.metrics.counters.get("events"))
-        found.append(next(counted, None))
-    return found[0], found[1]
+    """The first and the last day with events; None where there is none.
+
+    Two Queries, of an item each as a rule; more for a month after an erasure, whose fences lie at either end.
+    """
+    return _outer_day(calls, distinct_id, is_ascending=True), _outer_day(
+        calls, distinct_id, is_ascending=False
+    )
+
+
+def _outer_day(calls: Calls, distinct_id: str, *, is_ascending: bool) -> str | None:
+    for limit in (1, DAYS_PER_QUERY):
+        items = calls.query(
+            keys.user_pk(distinct_id), keys.every_day(), is_ascending=is_ascending, limit=limit
+        )
+        for day in map(stored_day, items):
+            if day.metrics.counters.get("events"):
+                return day.day
+            if limit == 1:
+                break
+    return None
 
 
 def read_again(item: Raw | None, known: StoredDay) -> StoredDay:
@@ -102,11 +118,11 @@ def actions(settings: Settings, day: str, write: Addition) -> list[Action]:
         if members:
             actions.append(Add(attribute, members))
     actions += [Add(DayItem.revision, 1), KEEP_SCHEMA]
-    if settings.day_ttl_days is not None:
-        actions.append(DayItem.expires_at.set(end_of(day, settings.day_ttl_days)))
-    else:
+    if settings.day_ttl_days is None:
         # A fence expires; what is counted on it does not.
-        actions.append(DayItem.expires_at.remove())
+        actions.append(_NEVER_EXPIRE)
+    else:
+        actions.append(DayItem.expires_at.set(end_of(day, settings.day_ttl_days)))
     return actions
 
 

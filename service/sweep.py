@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC
 
-from . import erasure, identities, ids, keys, merge
+from . import erasure, identities, ids, keys, logs, merge
 from .models import Item
-from .problems import Unavailable
 from .store import Work
 
 
@@ -35,7 +34,8 @@ def sweep(work: Work) -> Iterator[Swept]:
                 swept.erasures += 1
             else:
                 work.calls.delete(key)  # What it stood for has ended.
-        except Unavailable:
+        except Exception as error:  # noqa: BLE001 - one that cannot be ended must not keep the others from it
+            logs.failure("a merge or an erasure could not be ended", error)
             swept.undecided += 1
         yield swept
 

@@ -153,6 +153,8 @@ def _item(table: Table, pk: str, sk: str) -> str:
 def _as_shown(typed: Mapping[str, Any]) -> dict[str, Any]:
     """As the AWS command line shows a value: binaries in base64; a set in order, so that pages differ in facts only."""
     ((kind, value),) = typed.items()
+    if kind == "B":
+        value = base64.b64encode(value).decode()
     if kind == "BS":
         value = [base64.b64encode(member).decode() for member in value]
     return {kind: sorted(value) if kind in ("SS", "NS", "BS") else value}

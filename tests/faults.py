@@ -29,6 +29,7 @@ from typing import Any, Literal, NoReturn
 import botocore.endpoint
 import botocore.exceptions
 import botocore.httpsession
+import botocore.retries.quota
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
@@ -190,9 +191,11 @@ class Wire:
 def injected(*planned: Fault) -> Iterator[Wire]:
     """Spoil calls of this process as planned; without a plan, only list them.
 
-    The pauses between botocore's attempts are left out, so that a test can walk through every call.
+    The pauses between botocore's attempts are left out, so that a test can walk through every call; and so is their
+    quota, which hundreds of faults on one client use up: how often it tries again would depend on the tests before.
     """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.retries.quota.RetryQuota, "acquire", lambda quota, amount: True)
         yield _install(patch, Wire(planned, _raise_killed))
 
 

@@ -16,7 +16,7 @@ from service.dynamodb import Table
 from service.events import epoch_ms
 from service.settings import Settings
 from service.store import Work
-from tests import builders
+from tests import builders, faults
 from tests.builders import (
     NOON,
     READER,
@@ -233,7 +233,25 @@ def test_days_of_before_the_cursor_are_not_read_again(
     assert prices[0] > prices[2]
 
 
-def test_fences_between_two_days_are_passed_over(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_ends_where_the_time_does(client: httpx.Client) -> None:
+    post(client, make_events(1))
+    for anonymous_id in "ab":
+        merge(client, "u-1", anonymous_id)
+    spoiled = faults.Fault("refuse", operation="Query", call=2, attempts=None)
+    with faults.injected(spoiled):
+        first = asked(client)
+    rest = asked(client, cursor=first.headers["footfall-next-cursor"])
+
+    assert lines(first) == [alias("anon_a"), alias("anon_b")]
+    assert [line["day"] for line in lines(rest)] == [TODAY]
+    assert "footfall-next-cursor" not in rest.headers
+    with faults.injected(faults.Fault("refuse", operation="Query", call=1, attempts=None)):
+        assert asked(client).status_code == 503
+
+
+def test_fences_between_two_days_are_passed_over(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client.delete("/v1/users/u-1", headers=READER)
     post(client, [make_event(timestamp=at(hours=hours)) for hours in (1, 23)])
     monkeypatch.setattr(routes, "REPLY_BYTES_MAX", 1)

@@ -8,6 +8,7 @@ not copied, or .pyc of another Python show up nowhere else.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -25,6 +26,7 @@ from tests import runtime_api
 from tests.conftest import skip_or_fail
 from tests.contract.test_template import read_template
 from tests.lambda_transport import LambdaTransport
+from tests.runtime_api import RuntimeApi
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = ROOT / ".cache" / "lambda-test"
@@ -119,10 +121,10 @@ def table(dynamodb_url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def client(
+def function(
     interpreter: tuple[str, str], package: Path, runtime_client: Path, table: None, dynamodb_url: str
-) -> Iterator[httpx.Client]:
-    """A client of the package: gateway event → Runtime API → awslambdaric → handler, and back."""
+) -> Iterator[RuntimeApi]:
+    """The package under AWS's runtime client: event → Runtime API → awslambdaric → handler, and back."""
     declared = read_template()["Resources"]["HttpFunction"]["Properties"]["Environment"]["Variables"]
     literals = {name: value for name, value in declared.items() if isinstance(value, str)}
     environment = literals | {
@@ -147,10 +149,14 @@ def client(
         "from awslambdaric.__main__ import main; main([sys.argv[0], 'service.lambda_http.handler'])"
     )
     command = [interpreter[0], "-I", "-S", "-c", program, str(package), str(runtime_client)]
-    with (
-        runtime_api.running(command, cwd=package, environment=environment) as function,
-        httpx.Client(transport=LambdaTransport(function.invoke), base_url="https://api.example") as http,
-    ):
+    with runtime_api.running(command, cwd=package, environment=environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(function: RuntimeApi) -> Iterator[httpx.Client]:
+    """A client of the package behind the gateway."""
+    with httpx.Client(transport=LambdaTransport(function.invoke), base_url="https://api.example") as http:
         yield http
 
 
@@ -206,6 +212,26 @@ def test_events_posted_are_found_by_the_range_query(client: httpx.Client) -> Non
     assert found.status_code == 200
     totals = found.json()["totals"]
     assert (totals["events"], totals["pageViews"], totals["productViews"]) == (2, 1, 1)
+
+
+def test_a_person_can_be_exported_and_erased(client: httpx.Client) -> None:
+    headers = {"Authorization": f"Bearer {SECRET_KEY}"}
+    event = {"type": "page", "messageId": "m-9", "userId": "u-43", "timestamp": datetime.now(UTC).isoformat()}
+    client.post("/v1/batch", json={"writeKey": WRITE_KEY, "batch": [event]})
+    before = client.get("/v1/users/u-43/export", headers=headers)
+    erased = client.delete("/v1/users/u-43", headers=headers)
+    after = client.get("/v1/users/u-43/export", headers=headers)
+
+    assert before.headers["content-type"] == "application/x-ndjson"
+    assert before.json()["events"] == 1
+    assert (erased.status_code, erased.json()["days"]) == (200, 1)
+    assert (after.status_code, after.content) == (200, b"")
+
+
+def test_the_schedules_event_sweeps(function: RuntimeApi) -> None:
+    (target,) = read_template()["Resources"]["SweepSchedule"]["Properties"]["Targets"]
+
+    assert function.invoke(json.loads(target["Input"])) == {"merges": 0, "erasures": 0, "undecided": 0}
 
 
 def test_the_package_holds_what_runs_and_nothing_more(package: Path, client: httpx.Client) -> None:

@@ -128,6 +128,17 @@ def test_more_orders_than_a_write_takes_are_all_counted_and_the_first_hundred_id
     assert set(kept) <= {f"o-{number:03}" for number in range(130)}
 
 
+def test_ninety_orders_that_were_all_claimed_are_all_duplicates(client: httpx.Client) -> None:
+    numbers = range(90)
+    post(client, [order(f"o-{number}") for number in numbers])
+    reply = post(
+        client, [order(f"o-{number}", userId="u-2") for number in numbers] + [make_event(userId="u-2")]
+    )
+
+    assert counts(reply) == (1, 90, 0)
+    assert (sold(client)[0], sold(client, "u-2")) == (90, (0, 0, 0, 1))
+
+
 def test_ninety_orders_whose_visitor_is_anothers_fit_into_one_transaction(client: httpx.Client) -> None:
     client.post("/v1/users/u-1/merge", json={"anonymousId": "a1"}, headers=READER)
     batch = [order(f"o-{number}", userId="u-2", anonymousId="a1") for number in range(90)]
@@ -191,7 +202,9 @@ def test_other_ids_are_other_orders(client: httpx.Client, spelling: str) -> None
 
 
 @pytest.mark.parametrize("name", ["orderId", "order_id", "transaction_id"])
-@pytest.mark.parametrize("junk", ["null", "undefined", "0", 0, "a/b", "x" * 129, "a\u0000", 1.5, [], {}, True])
+@pytest.mark.parametrize(
+    "junk", ["null", "undefined", "0", 0, "a/b", "x" * 129, "a\u0000", 1.5, [], {}, True]
+)
 def test_an_order_with_a_junk_id_is_rejected_alone(client: httpx.Client, name: str, junk: object) -> None:
     reply = post(client, [order(junk, name=name), make_event()])
 
@@ -211,7 +224,9 @@ def test_an_order_without_an_id_counts_by_its_message_id(
 
 
 def test_only_a_completed_order_is_claimed(client: httpx.Client, table: Table) -> None:
-    post(client, [make_event(event=name, properties={"orderId": "o-1"}) for name in ("Order Refunded", "Own")])
+    post(
+        client, [make_event(event=name, properties={"orderId": "o-1"}) for name in ("Order Refunded", "Own")]
+    )
 
     assert not any(pk.startswith("ORDER#") for pk, _ in builders.items(table))
     assert counts(post(client, [order()])) == (1, 0, 0)

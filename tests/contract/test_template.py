@@ -153,7 +153,9 @@ def mappings_in(value: Any) -> list[dict[str, Any]]:
 
 def test_nothing_is_paid_for_while_nobody_shops(template: dict[str, Any]) -> None:
     resources = template["Resources"]
-    default = {name: resource for name, resource in resources.items() if not is_on_request(template, resource)}
+    default = {
+        name: resource for name, resource in resources.items() if not is_on_request(template, resource)
+    }
 
     assert {resource["Type"] for resource in default.values()} <= PAID_BY_USE
     assert {resources[name]["Type"] for name in resources.keys() - default.keys()} == ON_REQUEST

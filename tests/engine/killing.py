@@ -131,4 +131,5 @@ def kill(stage: Stage, servers: Nursery, name: str, fault: faults.Fault) -> int:
 
     retries = sent_until_decided(send, scene.case, None)
     stage.assert_as_it_should_be(scene, server)
+    scene.case.afterwards(server)
     return retries

@@ -76,8 +76,7 @@ class Kill:
 CUTS = [
     Cut(request, call, title, way)
     for request, (_, operations) in REQUESTS.items()
-    for call, operation in enumerate(operations, 1)
-    for title, way in ways_of(operation).items()
+    for call, title, way in ways_of(operations)
 ]
 KILLINGS = [
     Kill(request, call, action)

@@ -16,7 +16,7 @@ import service.ingest
 from service.dynamodb import Table
 from service.events import epoch_ms
 from tests import faults
-from tests.engine.cases import REQUESTS, Case, check, left_of_persons
+from tests.engine.cases import REQUESTS, Case, check, check_totals, left_of_persons
 from tests.engine.conftest import NOON
 from tests.engine.shop import Json, Shop, opened
 from tests.engine.ways import Way
@@ -57,9 +57,12 @@ class Stage:
                 answer = self.send(case)
             assert answer.status_code == 200, answer.text
             case.answered(answer.text)
-            scene = Scene(case, before, self.content(), log.operations)
-            self.assert_as_it_should_be(scene, self.shop)
-            self._scenes[name] = scene
+            after = self.content()
+            if case.method == "DELETE":
+                assert left_of_persons(after.values()) == []
+            check(self.shop, case)
+            case.afterwards(self.shop)
+            self._scenes[name] = Scene(case, before, as_it_should_be(after), log.operations)
         self.put_back(self._scenes[name].before)
         return self._scenes[name]
 
@@ -76,13 +79,9 @@ class Stage:
         return {(item["PK"]["S"], item["SK"]["S"]): item for page in pages for item in page["Items"]}
 
     def assert_as_it_should_be(self, scene: Scene, shop: Shop) -> None:
-        """Item for item what it is when nothing fails, and so says the API."""
-        content = self.content()
-        assert as_it_should_be(scene.after) == as_it_should_be(content)
-        check(shop, scene.case)
-        if scene.case.method == "DELETE":
-            assert left_of_persons(content.values()) == []
-        scene.case.afterwards(shop)
+        """The API says so, and so does the table: item for item what it is when nothing fails."""
+        check_totals(shop, scene.case)
+        assert scene.after == as_it_should_be(self.content())
 
     def put_back(self, content: Content) -> None:
         """The table holds this and nothing else."""
@@ -122,10 +121,10 @@ def prefix_of(name: str) -> str:
     return "".join(word[0] for word in name.split()).lower() + "-"
 
 
-def as_it_should_be(content: Content) -> dict[tuple[str, str], Json]:
+def as_it_should_be(content: Content) -> Content:
     """Without what may differ: an erasure that is carried on is of a millisecond later."""
     now_ms = epoch_ms(NOON)
-    result = {}
+    result: dict[tuple[str, str], Json] = {}
     for key, item in content.items():
         erased_at = int(item.get("erasedAt", {"N": "0"})["N"])
         assert not erased_at or now_ms <= erased_at < now_ms + 100
@@ -174,7 +173,7 @@ def cut(stage: Stage, name: str, call: int, way: Way) -> int:
     assert (answer.status_code == 503) == ("Retry-After" in answer.headers)
     if answer.status_code == 200:
         # What was acknowledged is counted, also if the client is never heard of again.
-        assert as_it_should_be(scene.after) == as_it_should_be(stage.content())
+        assert scene.after == as_it_should_be(stage.content())
     retries = sent_until_decided(stage.send, scene.case, answer)
     stage.assert_as_it_should_be(scene, stage.shop)
     return retries

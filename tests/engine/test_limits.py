@@ -1,82 +1,47 @@
-"""What only an engine with DynamoDB's limits can tell: expressions, sets and items at their largest; and the price."""
+"""What only an engine with DynamoDB's limits can tell: expressions, sets and items at their largest."""
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
-from math import ceil
-from typing import Any
+from urllib.parse import quote
 
-import httpx
 import pytest
 
 import service.days
 from service.dynamodb import Table
+from service.metrics import COUNTERS
+from service.models import COUNTER_ATTRIBUTES, DayItem
+from service.money import DECIMALS
 from tests import faults
 from tests.engine.conftest import NOON
 from tests.engine.facts import Fact, report
+from tests.engine.largest import (
+    CURRENCIES,
+    IDS_PER_WRITE,
+    NOW,
+    OTHER_CURRENCIES,
+    eighty_orders_and_ten_names,
+    event_of,
+    item_bytes,
+    long_names,
+    long_text,
+    money,
+    ninety_names,
+    ninety_of_everything,
+    ninety_orders,
+)
 from tests.engine.shop import Json, Shop, opened
 
 TODAY = NOON.date().isoformat()
-NOW = NOON.isoformat()
-IDS_PER_WRITE = 90
 NAMES_MAX = 100
-# Of two, none, three and four decimals.
-CURRENCIES = ("EUR", "USD", "JPY", "KRW", "BHD", "KWD", "CLF", "GBP")
-OTHER_CURRENCIES = ("CHF", "SEK", "NOK", "DKK", "PLN", "CZK", "HUF", "TRY")
-EVERY_METRIC: tuple[tuple[str, Json], ...] = (
-    ("page", {}),
-    ("Products Searched", {}),
-    ("Product List Viewed", {}),
-    ("Product Viewed", {}),
-    ("Promotion Clicked", {}),
-    ("Product Added", {}),
-    ("Product Removed", {}),
-    ("Cart Viewed", {}),
-    ("Product Added to Wishlist", {}),
-    ("Checkout Started", {}),
-    ("Order Cancelled", {}),
-    ("Page Left", {"engagedSeconds": 7}),
-)
-
-
-def _event(number: int, name: str, **properties: Any) -> Json:
-    return {
-        "type": "page" if name == "page" else "track",
-        "event": name,
-        "messageId": f"m-{number}",
-        "timestamp": NOW,
-        "properties": properties,
-        "context": {"sessionId": f"s-{number}"},
-    }
-
-
-def _names(count: int, first: int = 0) -> Iterator[str]:
-    """As long as a name may be, with all that has a meaning in an expression, and characters of four bytes."""
-    for number in range(first, first + count):
-        yield f"[{number}].#:%25 ".ljust(128, "\N{SHOPPING TROLLEY}")
-
-
-def _money(number: int, currencies: tuple[str, ...] = CURRENCIES) -> list[Json]:
-    return [
-        _event(number + place, name, revenue=10**12, currency=currency, products=[{"quantity": 10**6}])
-        for place, (name, currency) in enumerate(
-            (name, currency) for name in ("Order Completed", "Order Refunded") for currency in currencies
-        )
-    ]
-
-
-def _ninety_names() -> list[Json]:
-    return [_event(number, name) for number, name in enumerate(_names(IDS_PER_WRITE))]
-
-
-def _ninety_of_everything() -> list[Json]:
-    events = [_event(number, name, **properties) for number, (name, properties) in enumerate(EVERY_METRIC)]
-    events += _money(len(events))
-    rest = IDS_PER_WRITE - len(events)
-    return events + [_event(len(events) + number, name) for number, name in enumerate(_names(rest))]
+# DynamoDB's.
+ACTIONS_MAX = 100
+OPERATORS_MAX = 300
+ITEM_BYTES_MAX = 400 * 1024
+OPERATOR = re.compile(r"\b(AND|OR|NOT|contains|size|attribute_\w+)\b|<>|<=|>=|[<>=]")
 
 
 @pytest.fixture
@@ -95,31 +60,17 @@ def _send(shop: Shop, identity: Json, events: list[Json]) -> Json:
     return shop.send(*(event | identity for event in events))
 
 
-def _item_bytes(item: Json) -> int:
-    """By AWS's rules, for the types a day item holds."""
-
-    def size(value: dict[str, Any]) -> int:
-        if "N" in value:
-            return ceil(len(str(value["N"]).strip("0")) / 2) + 1
-        if "BOOL" in value:
-            return 1
-        members = [*value.get("BS", []), *(text.encode() for text in value.get("SS", []))]
-        return sum(map(len, members)) + len(value.get("S", "").encode())
-
-    return sum(len(name.encode()) + size(value) for name, value in item.items())
-
-
 # --- expressions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [_ninety_names, _ninety_of_everything])
+@pytest.mark.parametrize("make", [ninety_names, ninety_of_everything])
 @pytest.mark.parametrize("is_new", [True, False], ids=["a new day", "a day with events"])
 def test_ninety_events_fit_in_one_update_whatever_they_are(
     shop: Shop, prefix: str, make: Callable[[], list[Json]], is_new: bool
 ) -> None:
     events = make()
     if not is_new:
-        _send(shop, {"userId": prefix}, [_event(1_000, "Newsletter Signed Up")])
+        _send(shop, {"userId": prefix}, [event_of(1_000, "Newsletter Signed Up")])
     with faults.injected() as log:
         reply = _send(shop, {"userId": prefix}, events)
     totals = shop.metrics(prefix, TODAY, TODAY)["totals"]
@@ -128,7 +79,7 @@ def test_ninety_events_fit_in_one_update_whatever_they_are(
     assert (reply["accepted"], reply["rejectedCount"]) == (IDS_PER_WRITE, 0)
     assert IDS_PER_WRITE + (not is_new) == totals["events"]
     assert totals["events"] == totals["sessions"]
-    if make is _ninety_of_everything:
+    if make is ninety_of_everything:
         every_currency = dict.fromkeys(CURRENCIES, Decimal(10**12))
         assert (every_currency, every_currency) == (totals["revenue"], totals["refunds"])
         assert len(CURRENCIES) * 10**6 == totals["itemsSold"]
@@ -136,7 +87,7 @@ def test_ninety_events_fit_in_one_update_whatever_they_are(
 
 
 def test_ninety_duplicates_of_everything_are_found_in_one_update_and_no_more(shop: Shop, prefix: str) -> None:
-    events = _ninety_of_everything()
+    events = ninety_of_everything()
     _send(shop, {"userId": prefix}, events)
     with faults.injected() as log:
         reply = _send(shop, {"userId": prefix}, events)
@@ -150,7 +101,7 @@ def test_the_engine_refuses_an_update_as_large_as_dynamodb_would_refuse(
 ) -> None:
     # Without this the two tests above would prove nothing.
     monkeypatch.setattr(service.days, "IDS_PER_WRITE_MAX", 110)
-    events = [_event(number, "Product Viewed") | {"userId": prefix} for number in range(110)]
+    events = [event_of(number, "Product Viewed") | {"userId": prefix} for number in range(110)]
 
     assert shop.request("POST", "/v1/batch", {"batch": events}).status_code == 500
     assert shop.item(f"USER#{prefix}", f"DAY#{TODAY}") is None
@@ -158,18 +109,18 @@ def test_the_engine_refuses_an_update_as_large_as_dynamodb_would_refuse(
 
 def test_the_largest_days_merge(shop: Shop, prefix: str) -> None:
     user, visitor = {"userId": prefix}, {"anonymousId": prefix}
-    mine = [_event(number, name) for number, name in enumerate(_names(NAMES_MAX))]
-    theirs = [_event(2_000 + number, name) for number, name in enumerate(_names(NAMES_MAX, NAMES_MAX))]
-    _send(shop, user, mine + _money(1_000))
-    _send(shop, visitor, theirs + _money(3_000, OTHER_CURRENCIES))
+    mine = [event_of(number, name) for number, name in enumerate(long_names(NAMES_MAX))]
+    theirs = [event_of(2_000 + number, name) for number, name in enumerate(long_names(NAMES_MAX, NAMES_MAX))]
+    _send(shop, user, mine + money(1_000))
+    _send(shop, visitor, theirs + money(3_000, OTHER_CURRENCIES))
     reply = shop.post(f"/v1/users/{prefix}/merge", {"anonymousId": prefix})
     totals = shop.metrics(prefix, TODAY, TODAY)["totals"]
-    other = _send(shop, user, [_event(4_000, "Order Completed", revenue=1, currency="AUD")])
-    known = _send(shop, user, [_event(4_001, "Order Completed", revenue=1, currency="TRY")])
+    other = _send(shop, user, [event_of(4_000, "Order Completed", revenue=1, currency="AUD")])
+    known = _send(shop, user, [event_of(4_001, "Order Completed", revenue=1, currency="TRY")])
 
     assert (reply["status"], reply["days"]) == ("merged", 1)
     # The user's own names stay, the visitor's are counted together.
-    assert dict.fromkeys(_names(NAMES_MAX), 1) | {"other": NAMES_MAX} == totals["byEvent"]
+    assert dict.fromkeys(long_names(NAMES_MAX), 1) | {"other": NAMES_MAX} == totals["byEvent"]
     every_currency = dict.fromkeys(CURRENCIES + OTHER_CURRENCIES, Decimal(10**12))
     assert (every_currency, every_currency) == (totals["revenue"], totals["refunds"])
     assert 2 * (NAMES_MAX + 16) == totals["events"] == totals["sessions"]
@@ -178,11 +129,52 @@ def test_the_largest_days_merge(shop: Shop, prefix: str) -> None:
     assert known["accepted"] == 1
 
 
+@pytest.mark.parametrize("make", [ninety_orders, eighty_orders_and_ten_names])
+def test_the_widest_write_is_taken(shop: Shop, prefix: str, make: Callable[[], list[Json]]) -> None:
+    """Ninety events of an import, whose orders are each claimed, beside the day of another user who has the visitor."""
+    shop.post(f"/v1/users/{prefix}-other/merge", {"anonymousId": prefix})
+    user = long_text(prefix)
+    events = [event | {"userId": user, "anonymousId": prefix} for event in _of_its_own(prefix, make())]
+    orders = sum(event["event"] == "Order Completed" for event in events)
+    with faults.injected() as log:
+        reply = shop.post("/v1/import", {"batch": events})
+        again = shop.post("/v1/import", {"batch": events})
+
+    assert (reply["accepted"], reply["rejectedCount"]) == (IDS_PER_WRITE, 0)
+    assert (again["duplicates"], again["rejectedCount"]) == (IDS_PER_WRITE, 0)
+    # The two days, a check of either user, and the claims.
+    assert log.operations == ["GetItem", "TransactWriteItems"] * 2
+    actions = log.calls[1].request["TransactItems"]
+    assert 2 + 2 + orders == len(actions) <= ACTIONS_MAX
+    assert max(_operators(action) for action in actions) <= OPERATORS_MAX
+    totals = shop.metrics(user, TODAY, TODAY)["totals"]
+    assert (IDS_PER_WRITE, orders, orders * 10**6) == (
+        totals["events"],
+        totals["orders"],
+        totals["itemsSold"],
+    )
+    assert set(CURRENCIES) == totals["revenue"].keys()
+
+
+def _of_its_own(prefix: str, events: list[Json]) -> list[Json]:
+    """An order is claimed for the whole shop, which the tests of this file share."""
+    for event in events:
+        if "orderId" in event["properties"]:
+            event["properties"]["orderId"] = (prefix + event["properties"]["orderId"])[:128]
+    return events
+
+
+def _operators(action: Json) -> int:
+    """In the condition of an action, as DynamoDB counts them: functions too."""
+    (request,) = action.values()
+    return len(OPERATOR.findall(request.get("ConditionExpression", "")))
+
+
 @pytest.mark.parametrize("way", ["sent", "merged"])
 def test_names_find_the_room_that_is_left(shop: Shop, prefix: str, way: str) -> None:
-    mine = [_event(number, f"mine {number}") for number in range(60)]
-    theirs = [_event(100 + number, f"theirs {number}") for number in range(60)]
-    common = [_event(200, "mine 7"), _event(201, "mine 8")]
+    mine = [event_of(number, f"mine {number}") for number in range(60)]
+    theirs = [event_of(100 + number, f"theirs {number}") for number in range(60)]
+    common = [event_of(200, "mine 7"), event_of(201, "mine 8")]
     _send(shop, {"userId": prefix}, mine)
     if way == "sent":
         _send(shop, {"userId": prefix}, theirs + common)
@@ -263,12 +255,12 @@ def test_a_day_of_two_thousand_events_is_far_from_the_limit_of_an_item(shop: Sho
     ]
     for start in (0, 1_000):
         assert shop.send(*events[start : start + 1_000])["accepted"] == 1_000
-    more = shop.send(_event(1, "Product Viewed") | {"userId": prefix})
+    more = shop.send(event_of(1, "Product Viewed") | {"userId": prefix})
     item = shop.item(f"USER#{prefix}", f"DAY#{TODAY}")
 
     assert item is not None
     assert 2_000 == len(item["seen"]["BS"]) == len(item["sessions"]["BS"])
-    assert _item_bytes(item) < 25 * 1024
+    assert item_bytes(item) < 25 * 1024
     assert [rejected["code"] for rejected in more["rejected"]] == ["day_full"]
 
 
@@ -319,113 +311,41 @@ def test_a_merge_fits_in_an_item_also_when_every_event_has_a_session_of_its_own(
         assert events + cap == shop.metrics(prefix, TODAY, TODAY)["totals"]["events"]
 
 
-# --- what it costs ----------------------------------------------------------------------------------------------------
-
-
-class Meter:
-    """What the engine says each call consumed, as it says it."""
-
-    def __init__(self) -> None:
-        self.reported: list[float] = []
-
-    def read(self, parsed: Json, **_: Any) -> None:
-        consumed = parsed["ConsumedCapacity"]
-        parts = consumed if isinstance(consumed, list) else [consumed]
-        self.reported.append(sum(part["CapacityUnits"] for part in parts))
-
-    def price(self, calls: list[faults.Call]) -> dict[str, float]:
-        """The sum. DynamoDB takes two units at least for each write of a transaction, and DynamoDB Local forgets
-        all but the first: then the price says that it is reckoned."""
-        price = {"wru": 0.0, "rru": 0.0}
-        for call, reported in zip(calls, self.reported, strict=True):
-            least = 2.0 * len(call.request.get("TransactItems", []))
-            price["rru" if call.operation in ("GetItem", "Query") else "wru"] += max(reported, least)
-            if reported < least:
-                price["estimated"] = 1
-        return price
-
-
-@contextmanager
-def _metered(shop: Shop) -> Iterator[Meter]:
-    meter = Meter()
-    events = shop.table.client.meta.events
-    events.register("after-call.dynamodb", meter.read)
-    try:
-        yield meter
-    finally:
-        events.unregister("after-call.dynamodb", meter.read)
-
-
-def _price(answer: httpx.Response) -> dict[str, float]:
+def _half_of_the_fullest(half: int) -> Json:
+    """What one half of the fullest day holds: either half has names, orders and money of its own."""
+    codes = sorted(DECIMALS)[half::2]
+    texts = [chr(0x1F400 + number) + long_text("")[1:] for number in range(NAMES_MAX)][half::2]
+    # What ten thousand days at the cap would come to, which other merges may have brought.
+    most = {"N": str(10**24 - 1)}
+    families = [(DayItem.revenue, codes), (DayItem.refunds, codes), (DayItem.by_event, [*texts, "other"])]
+    counters = {COUNTER_ATTRIBUTES[name].attr_name: most for name in COUNTERS if name != "events"}
     return {
-        name: float(units)
-        for name, units in (
-            part.split("=") for part in answer.headers["Footfall-Capacity"].replace(" ", "").split(",")
-        )
+        **counters,
+        **{family[member].attr_name: most for family, members in families for member in members},
+        "names": {"SS": texts},
+        "currencies": {"SS": codes},
+        "orderIds": {"SS": texts},
+        "schema": {"N": "1"},
+        "expiresAt": {"N": "2067465600"},
+        "erasedAt": {"N": "1767225600123"},
     }
 
 
-def test_the_price_of_a_reply_is_what_the_engine_reported(shop: Shop, prefix: str) -> None:
-    visitor, user = {"anonymousId": prefix}, {"userId": prefix}
-    many = [_event(number, "Product Viewed") | user for number in range(400)]
-    prices = []
-    for method, path, body in (
-        ("POST", "/v1/batch", {"batch": many}),
-        ("POST", "/v1/track", _event(1_000, "Product Viewed") | visitor),
-        ("POST", "/v1/identify", visitor | user),
-        ("POST", "/v1/track", _event(1_001, "Product Viewed") | visitor),
-        ("GET", f"/v1/users/{prefix}/metrics?from={TODAY}&to={TODAY}", None),
-        ("GET", f"/v1/users/{prefix}", None),
-        ("GET", "/health", None),
-    ):
-        with _metered(shop) as meter, faults.injected() as log:
-            answer = shop.request(method, path, body)
-        assert answer.status_code == 200
-        if log.calls:
-            prices.append(_price(answer))
-            assert meter.price(log.calls) == prices[-1]
-        else:
-            assert "Footfall-Capacity" not in answer.headers
+def test_the_fullest_day_fits_in_an_item(table: Table, prefix: str) -> None:
+    """What two days at the greatest cap come to: all ids, sessions, names, orders and currencies a day may hold."""
+    user, cap = long_text(prefix), 10_000
+    with _capped(table, cap) as shop:
+        for half, distinct_id in enumerate((user, f"anon_{prefix}")):
+            ids = _hashes(cap, half * cap)
+            _stored_day(shop, distinct_id, events=cap, seen=ids, sessions=ids, **_half_of_the_fullest(half))
+        # Erased long before: a fence is of an earlier time than the merge.
+        reply = shop.post(f"/v1/users/{quote(user)}/merge", {"anonymousId": prefix})
+        item = shop.item(f"USER#{user}", f"DAY#{TODAY}")
 
-    # The day grows beyond one unit's kilobyte, and beyond the four of a read, which need not be consistent.
-    assert prices[0]["wru"] > 5
-    assert [prices[1], prices[4]] == [{"wru": 1, "rru": 0.5}, {"wru": 0, "rru": 1}]
-    assert ["estimated" in price for price in prices] == [False, False, True, False, False, False]
-
-
-@pytest.mark.parametrize("count", [1, 90, 200, 500])
-def test_a_failed_condition_costs_what_a_write_to_that_item_costs(
-    shop: Shop, prefix: str, count: int
-) -> None:
-    events = [_event(number, "Product Viewed") | {"userId": prefix} for number in range(count)]
-    shop.send(*events)
-    item = shop.item(f"USER#{prefix}", f"DAY#{TODAY}")
+    assert reply["status"] == "merged"
     assert item is not None
-    units = ceil(_item_bytes(item) / 1024)
-    duplicate = shop.request("POST", "/v1/track", events[0])
-    # As the engine itself reckons for a write that leaves the item as large as it is.
-    written = shop.table.client.update_item(
-        TableName=shop.table.name,
-        Key={"PK": item["PK"], "SK": item["SK"]},
-        UpdateExpression="SET events = :events",
-        ExpressionAttributeValues={":events": item["events"]},
-        ReturnConsumedCapacity="TOTAL",
-    )
-
-    assert {"wru": units, "rru": 0} == _price(duplicate)
-    assert units == written["ConsumedCapacity"]["CapacityUnits"]
-
-
-def test_a_cancelled_transaction_costs_twice_what_its_writes_would(shop: Shop, prefix: str) -> None:
-    events = [_event(number, "Product Viewed") | {"anonymousId": prefix} for number in range(200)]
-    shop.send(*events)
-    shop.post(f"/v1/users/{prefix}-first/merge", {"anonymousId": prefix})
-    item = shop.item(f"USER#{prefix}-first", f"DAY#{TODAY}")
-    assert item is not None
-    with faults.injected() as log:
-        # Counted for the first user, so the second one's transaction finds it there.
-        answer = shop.request("POST", "/v1/track", events[0] | {"userId": f"{prefix}-second"})
-
-    assert log.operations == ["GetItem", "TransactWriteItems"]
-    assert json.loads(answer.text)["duplicates"] == 1
-    assert {"wru": 2 * (ceil(_item_bytes(item) / 1024) + 1), "rru": 0.5} == _price(answer)
+    assert [2 * cap] * 2 == [len(item[name]["BS"]) for name in ("seen", "sessions")]
+    assert [len(item[name]["SS"]) for name in ("names", "orderIds")] == [NAMES_MAX] * 2
+    assert set(DECIMALS) == set(item["currencies"]["SS"])
+    assert {512} == {len(text.encode()) for name in ("names", "orderIds") for text in item[name]["SS"]}
+    assert item_bytes(item) < ITEM_BYTES_MAX

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests import faults
@@ -67,8 +68,21 @@ TRANSACTION_WAYS = {
 KILLS: tuple[faults.Action, ...] = ("kill_before", "kill_after")
 
 
-def ways_of(operation: str) -> dict[str, Way]:
-    """Every way in which a call of this operation can fail and its process go on."""
-    if operation in (GET, QUERY):
-        return READ_WAYS
-    return WAYS | (TRANSACTION_WAYS if operation == TRANSACT else CONFLICTS)
+# One of a kind, after which the client has to come back.
+FEW = ("every reply lost", "timed out each time", "throttled", "conflicts", "error 500", "half a reply")
+CALLS_MAX = 20
+
+
+def ways_of(operations: Sequence[str]) -> Iterator[tuple[int, str, Way]]:
+    """Every way in which each of these calls can fail and its process go on; few where the calls are many.
+
+    What has so many does the same for several people, and there is a case of one where its calls fail in every way.
+    """
+    for call, operation in enumerate(operations, 1):
+        if operation in (GET, QUERY):
+            ways = READ_WAYS
+        else:
+            ways = WAYS | (TRANSACTION_WAYS if operation == TRANSACT else CONFLICTS)
+        for title, way in ways.items():
+            if len(operations) <= CALLS_MAX or title in FEW:
+                yield call, title, way

@@ -204,9 +204,7 @@ def _erasures() -> list[Scenario]:
             [],
             _at_most_one,
         ),
-        Scenario(
-            "two erasures, a late retry", [erasing(A), erasing(A), _EVENT], 0, 1, u_too, [_EVENT], _none
-        ),
+        Scenario("two erasures", [erasing(A), erasing(A)], 0, 1, u_too, [_EVENT], _none),
         Scenario(
             "an erasure, a late retry, two crashes", [erase_u, _EVENT], 2, 1, u_too, [_EVENT, _INTO_U], _none
         ),
@@ -250,7 +248,9 @@ def _erasures() -> list[Scenario]:
 def _after_erasures() -> list[Scenario]:
     """The erasure is over; what is later counts once, what was before not at all."""
     later = sent("later event of a", page("l", anonymous_id=A, timestamp=LATER))
-    both = sent("later event with both ids", page("l", anonymous_id=A, user_id=U, timestamp=LATER))
+    both = sent(
+        "later event with both ids", page("l", anonymous_id=A, user_id=U, timestamp=LATER), is_timed=True
+    )
     back, to_v = merging(A, U, is_timed=True), merging(A, V, is_timed=True)
     before = [_EVENT, _INTO_U, erasing(U)]
     anyone = frozenset({A, U, V})

@@ -15,8 +15,8 @@ from typing import Any
 import schemathesis
 
 USER, VISITOR, ORDER = "userId", "anonymousId", "orderId"
-# To what a placeholder is changed. Of each few, and in pairs: a merge is the dearest thing there is, and one to the user
-# that another visitor became is refused.
+# To what a placeholder is changed. Of each few, and in pairs: a merge is the dearest thing there is, and one of a
+# visitor who is another user already is refused.
 SPELLED = {USER: "u", VISITOR: "a", "previousId": "p", ORDER: "o"}
 PLACEHOLDERS = ("", "0", "null", "none", "undefined")
 SHAPES = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%f+00:00", "%Y-%m-%d", "%Y%m%dT%H%M%SZ")
@@ -25,7 +25,9 @@ TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 @schemathesis.hook
-def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+def before_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
+) -> None:
     """A body whose events could be a shop's. Not `map_body`, which is left out where bounds are tried."""
     for event in _events(case.body):
         number = _number(event)
@@ -41,9 +43,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
 
 
 @schemathesis.hook
-def map_path_parameters(
-    context: schemathesis.HookContext, path_parameters: dict[str, Any]
-) -> dict[str, Any]:
+def map_path_parameters(context: schemathesis.HookContext, path_parameters: dict[str, Any]) -> dict[str, Any]:
     """The key that browsers have, now and then: no other has settings."""
     key = (path_parameters or {}).get("writeKey")
     if isinstance(key, str) and _number(key) % 2:

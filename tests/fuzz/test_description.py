@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,16 +69,23 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, dynamodb_url: str) -> Run:
     folder = tmp_path_factory.mktemp("schemathesis")
     report = folder / "report.har"
     # Beside the interpreter, as every command of the environment.
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", "--no-color", "--continue-on-failure"]
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        "--no-color",
+        "--continue-on-failure",
+    ]
     key = f"Authorization: Bearer {dev.DEV_SECRET_KEY}"
     command += ["--header", key, "--exclude-checks", EXCLUDED, "--warnings", "off", *PLAN]
     command += ["--report", "har", "--report-har-path", str(report), "--output-sanitize", "false"]
     hooks = {"SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(server.ROOT), "PYTHONHASHSEED": "0"}
-    with server.running() as service:
+    # Not the embedded engine, which takes two thirds of the time.
+    table = {"AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url, "FOOTFALL_TABLE": f"fuzz-{uuid.uuid4().hex}"}
+    with server.running(table) as service:
         document = httpx.get(f"{service.url}/openapi.json", trust_env=False).json()
         done = subprocess.run(
             [*command, f"{service.url}/openapi.json"],
@@ -147,7 +155,9 @@ def test_every_operation_is_reached_and_succeeds(run: Run) -> None:
 
 
 def test_what_is_made_up_is_good_enough_to_be_counted(run: Run) -> None:
-    batches = [exchange for exchange in run.exchanges if exchange.method == "POST" and exchange.template in BATCHES]
+    batches = [
+        exchange for exchange in run.exchanges if exchange.method == "POST" and exchange.template in BATCHES
+    ]
     replies = [json.loads(exchange.received) for exchange in batches if exchange.status == 200]
     counted = sum(reply["accepted"] > 0 for reply in replies)
     show(f"{counted} of {len(batches)} batches had an accepted event, {counted / len(batches):.1%}")
@@ -160,7 +170,9 @@ def test_what_is_made_up_is_good_enough_to_be_counted(run: Run) -> None:
 def test_no_problem_is_large_or_repeats_what_was_sent(run: Run) -> None:
     problems = [exchange for exchange in run.exchanges if exchange.status >= 400]
     bodies = {exchange.received for exchange in problems}
-    show(f"{len(problems)} problems, {len(bodies)} different bodies, the largest {max(map(len, bodies))} bytes")
+    show(
+        f"{len(problems)} problems, {len(bodies)} different bodies, the largest {max(map(len, bodies))} bytes"
+    )
 
     assert {"application/problem+json"} == {exchange.media_type for exchange in problems}
     for exchange in problems:

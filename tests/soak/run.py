@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,17 @@ class Minute:
     rss_mb: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Task:
+    """A request that is due at a time."""
+
+    shopper: Shopper
+    steps: _Steps
+    step: _Step
+    due: float
+    minute: int
+
+
 @dataclass
 class Soak:
     """A run. `wrong` is what was answered or counted otherwise than it should."""
@@ -79,6 +90,7 @@ class Soak:
     wrong: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     shoppers: list[Shopper] = field(default_factory=list)
+    _idle: list[tuple[Shopper, _Steps]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
@@ -106,38 +118,25 @@ class Soak:
 
     def _soak(self, started: server.Server, client: httpx.Client) -> None:
         rng = random.Random(self.seed)
-        idle = [self._next_shopper(rng) for _ in range(SHOPPERS)]
+        self._idle = [self._next_shopper(rng) for _ in range(SHOPPERS)]
         begun = time.monotonic()
         with ThreadPoolExecutor(SENDERS) as senders:
             under_way: set[Future[None]] = set()
             shown = sampled = 0
             for number in range(int(self.seconds * self.rate)):
-                due = begun + number / self.rate
-                time.sleep(max(0, due - time.monotonic()))
+                after_seconds = number / self.rate
+                time.sleep(max(0, begun + after_seconds - time.monotonic()))
                 elapsed = time.monotonic() - begun
                 if elapsed >= sampled * SAMPLE_SECONDS:
                     sampled = int(elapsed / SAMPLE_SECONDS) + 1
                     self._sample(started.process.pid, elapsed)
-                if (due - begun) // 60 > shown:
+                if after_seconds // 60 > shown:
                     self.show(self.line(shown))
                     shown += 1
-                while not idle:
-                    # Everybody waits for an answer: what is due is late, and counted so.
-                    time.sleep(0.001)
-                    under_way = self._ended(under_way)
-                shopper, steps = idle.pop(rng.randrange(len(idle)))
-                step = next(steps, None)
-                while step is None:
-                    shopper, steps = self._next_shopper(rng)
-                    step = next(steps, None)
-                under_way.add(
-                    senders.submit(
-                        self._send, client, shopper, steps, step, due, int((due - begun) // 60), idle
-                    )
-                )
-                under_way = self._ended(under_way)
-            for future in under_way:
-                future.result()
+                task = self._task(rng, begun + after_seconds, int(after_seconds // 60))
+                under_way.add(senders.submit(self._send, client, task))
+                under_way = _still(under_way)
+            _still(set(wait(under_way).done))
         self._sample(started.process.pid, time.monotonic() - begun)
         for number in range(shown, len(self.minutes)):
             self.show(self.line(number))
@@ -147,23 +146,20 @@ class Soak:
         self.shoppers.append(shopper)
         return shopper, shopper.visit()
 
-    def _ended(self, under_way: set[Future[None]]) -> set[Future[None]]:
-        for future in under_way:
-            if future.done():
-                future.result()
-        return {future for future in under_way if not future.done()}
+    def _task(self, rng: random.Random, due: float, minute: int) -> _Task:
+        """The next request of somebody who waits for nothing."""
+        while not self._idle:
+            # Everybody waits for an answer: what is due is late, and its latency says so.
+            time.sleep(0.001)
+        shopper, steps = self._idle.pop(rng.randrange(len(self._idle)))
+        step = next(steps, None)
+        while step is None:
+            shopper, steps = self._next_shopper(rng)
+            step = next(steps, None)
+        return _Task(shopper, steps, step, due, minute)
 
-    def _send(
-        self,
-        client: httpx.Client,
-        shopper: Shopper,
-        steps: _Steps,
-        step: _Step,
-        due: float,
-        minute: int,
-        idle: list[tuple[Shopper, _Steps]],
-    ) -> None:
-        (method, path, body), expected = step
+    def _send(self, client: httpx.Client, task: _Task) -> None:
+        (method, path, body), expected = task.step
         for _ in range(20):
             reply = client.request(method, path, json=body)
             if reply.status_code != 503:
@@ -172,15 +168,15 @@ class Soak:
                 self.counts["undecided"] += 1
             # A first try may have counted.
             expected = None
-        latency_ms = (time.monotonic() - due) * 1000
+        latency_ms = (time.monotonic() - task.due) * 1000
         with self._lock:
-            self.minutes[minute].latencies_ms.append(latency_ms)
+            self.minutes[task.minute].latencies_ms.append(latency_ms)
             self.counts["requests"] += 1
             self.counts["events"] += sum(expected or ())
             self.counts["erasures"] += method == "DELETE"
             if _is_unexpected(reply, expected):
                 self.wrong.append(f"{method} {path}: {reply.status_code} {reply.text}, not {expected}")
-            idle.append((shopper, steps))
+            self._idle.append((task.shopper, task.steps))
 
     def _sample(self, pid: int, elapsed: float) -> None:
         found_mb = rss_mb(pid)
@@ -224,6 +220,14 @@ class Soak:
             )
         lines = [f"{words}: {'met' if is_met else 'MISSED'}" for words, is_met in targets]
         return lines + self.wrong[:10], all(is_met for _, is_met in targets)
+
+
+def _still(under_way: set[Future[None]]) -> set[Future[None]]:
+    """Those under way yet. Raises what one of the others raised."""
+    for future in under_way:
+        if future.done():
+            future.result()
+    return {future for future in under_way if not future.done()}
 
 
 def _is_unexpected(reply: httpx.Response, expected: Expected) -> bool:

@@ -18,6 +18,8 @@ from tests.storm.wire import Client, Reply, Request
 
 BETWEEN_MAX = 4
 NEW_FACTS = 4
+# A merge takes about so long.
+BESIDE_SECONDS = 0.15
 
 Json = dict[str, Any]
 
@@ -68,6 +70,8 @@ class Eraser:
         with ThreadPoolExecutor(len(beside)) as threads:
             done = [threads.submit(task) for task in beside]
             try:
+                # So that it comes before, in the middle of and after what goes on beside it.
+                time.sleep(self.rng.uniform(0, BESIDE_SECONDS))
                 self._deleted(client)
             finally:
                 is_answered.set()
@@ -100,7 +104,7 @@ class Eraser:
 
         def claim() -> None:
             for post in posts:
-                time.sleep(rng.uniform(0, 0.1))
+                time.sleep(rng.uniform(0, BESIDE_SECONDS))
                 self._expect(client.decide(post), 200)
             client.close()
 

@@ -27,6 +27,8 @@ class Judge:
     wrong: list[str] = field(default_factory=list)
     # Of the visitors two users claim: whose they are.
     winners: dict[str, str] = field(default_factory=dict)
+    # The messageIds that were rejected when the storm was over.
+    rejected: set[str] = field(default_factory=set)
 
     def judge(self, storm: Sequence[Answer], late: Sequence[Answer]) -> None:
         """All of it: fills `wrong`."""
@@ -103,7 +105,7 @@ class Judge:
             user = request.body["userId"]
             visitor = request.body.get("anonymousId") or request.body["previousId"]
             is_winner = self._winner(visitor, user) == user
-            codes = [rejected["code"] for rejected in body["rejected"]]
+            codes = [rejected["code"] for rejected in body.get("rejected", [{"code": reply.status}])]
             may_be_erased = any(erasure.person == user for erasure in self.plan.model.erasures)
             is_right = codes == ([] if is_winner else ["identity_conflict"])
             self._expect(request, reply, is_right or (may_be_erased and codes == [ERASED]))
@@ -124,11 +126,14 @@ class Judge:
         erased = {fact.message_id for fact in model.erased}
         # A second report of an order is a duplicate, and remains one when its person is erased.
         either = {report.message_id for reports in model.orders.values() for report in reports} & erased
+        # Of these, all are or none is: see _racing.
+        raced = {fact.message_id for erasure in model.erasures for fact in erasure.racing_facts}
         new = {str(event["messageId"]) for event in self.plan.late}
         rejected = _rejected(reply)
+        self.rejected |= rejected
         is_right = (
             self._is_decided(request, reply)
-            and (sent & erased) - either <= rejected <= (sent & erased)
+            and (sent & erased) - either <= rejected <= sent & (erased | raced)
             and reply.json()["accepted"] <= len(sent & new)
         )
         self._expect(request, reply, is_right)
@@ -167,10 +172,21 @@ class Judge:
             if not is_counted and not _is_until(fact, erasure.answered_ms):
                 self.wrong.append(f"{fact} of after the erasure of {erasure.person} does not count")
         if erasure.racing is not None:
-            owner = self.winners.get(erasure.racing, erasure.racing)
-            # Whether it was in time; then nothing of it may be left, else all of it.
-            if erasure.racing_marker in said[owner].names():
-                owned.setdefault(owner, set()).update(erasure.racing_facts)
+            self._racing(erasure, owned, said[self.winners.get(erasure.racing, erasure.racing)])
+
+    def _racing(self, erasure: Erasure, owned: dict[str, set[Fact]], said: Said) -> None:
+        """A visitor who became the person meanwhile was in time, and nothing is left, or was late, and all is."""
+        assert erasure.racing is not None
+        owner = self.winners.get(erasure.racing, erasure.racing)
+        is_left = erasure.racing_marker in said.names()
+        if is_left:
+            owned.setdefault(owner, set()).update(erasure.racing_facts)
+        sent = {fact.message_id for fact in erasure.racing_facts}
+        if sent & self.rejected != (set() if is_left else sent):
+            state = "there" if is_left else "erased"
+            self.wrong.append(
+                f"{erasure.racing} is {state}; of its events are rejected {sent & self.rejected}"
+            )
 
     def _owner_of(self, identity: Json) -> str:
         if "user_id" in identity:
@@ -190,4 +206,4 @@ def _events(request: Request) -> list[Json]:
 
 
 def _rejected(reply: Reply) -> set[str]:
-    return {str(rejected["messageId"]) for rejected in reply.json()["rejected"]}
+    return {str(rejected["messageId"]) for rejected in reply.json().get("rejected", [])}

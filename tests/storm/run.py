@@ -18,14 +18,14 @@ from tests import faults, server
 from tests.storm.erasing import Eraser
 from tests.storm.judge import Answer, Judge
 from tests.storm.model import Erasure, Model
-from tests.storm.plan import Plan, Size, batches, planned
+from tests.storm.plan import Plan, Size, batches, in_order, planned
 from tests.storm.wire import Client, Request, Tally
 
 PROCESSES = 4
 CLIENTS = 16
 # Calls a process may make until its wire holds; another lot of processes comes before that.
 SHAKY_CALLS = 6_000
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 60.0
 
 Task = Callable[[Client], None]
 
@@ -55,6 +55,16 @@ class Servers:
     def ended(self, method: str) -> int:
         """How many requests of this method they have ended, also those nobody waits for any more."""
         return self.log.read_bytes().count(f'"method": "{method}"'.encode())
+
+    def failures(self) -> set[str]:
+        """What went wrong in them that nobody is told of; a client that is gone is no failure."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return {
+            line
+            for line in lines
+            if line.startswith("Traceback")
+            or ('"message": "request failed"' in line and '"error": "ClientDisconnect"' not in line)
+        }
 
     def be_quiet(self) -> None:
         """Wait until nothing is going on: what clients cut off may still be."""
@@ -102,6 +112,7 @@ class Storm:
         with contextlib.closing(Client(servers.url, plan.rng, self.tally, may_be_cut=False)) as client:
             judge = Judge(plan, client)
             judge.judge(storm, late)
+        judge.wrong += sorted(servers.failures())
         model = plan.model
         self.tally.add("events", sum(map(len, model.facts.values())) + len(model.erased))
         self.tally.add("merges", sum(map(len, model.visitors.values())) + len(judge.winners))
@@ -140,7 +151,12 @@ class _Round:
         """Everything again, and what comes late."""
         plan = self.plan
         erased = plan.erased + [event for erasure in self.model.erasures for event in erasure.again]
-        requests = batches(plan.rng, plan.counted + erased + plan.late)
+        raced = [
+            fact.event(anonymous_id=erasure.racing)
+            for erasure in self.model.erasures
+            for fact in in_order(erasure.racing_facts)
+        ]
+        requests = batches(plan.rng, plan.counted + erased + raced + plan.late)
         last = [self._asking(erasure) for erasure in self.model.erasures]
         return self._carry_out([*(self._sending(request) for request in requests), *last])
 

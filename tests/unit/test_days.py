@@ -20,8 +20,14 @@ def message_hash(number: int) -> bytes:
     return number.to_bytes(6, "big")
 
 
-def event(number: int, name: str | None = None, revenue: Amount | None = None) -> Event:
-    part = Contribution({"events": 1}, revenue=revenue, name=name)
+def event(
+    number: int,
+    name: str | None = None,
+    revenue: Amount | None = None,
+    order_id: str | None = None,
+) -> Event:
+    """The event of so many milliseconds after 1970, and one more."""
+    part = Contribution({"events": 1}, revenue=revenue, name=name, order_id=order_id)
     return Event(
         number, "track", f"m-{number}", message_hash(number), "u-1", None, None, TODAY, part, number + 1
     )
@@ -234,3 +240,70 @@ def test_a_merge_changes_neither_of_the_days_as_read() -> None:
 
     assert source.metrics == Metrics(counters={"events": 3}, by_event={"new": 2})
     assert target.metrics == Metrics(counters={"events": 1})
+
+
+# --- orders ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_was_claimed_or_comes_twice_is_a_duplicate() -> None:
+    events = [event(number, order_id=order_id) for number, order_id in enumerate(["a", "b", "b", None, None])]
+    result = days.admit(events, stored(), 100, orders={"a"})
+
+    assert indexes(result.duplicates) == [0, 2]
+    assert indexes(result.admitted) == [1, 3, 4]
+
+
+def test_a_refused_order_does_not_stand_in_for_the_next_one() -> None:
+    currencies = {f"C{number}" for number in range(8)}
+    events = [event(1, revenue=Amount("EUR", 1), order_id="a"), event(2, order_id="a")]
+    result = days.admit(events, stored(currencies=currencies), 100)
+
+    assert [rejection.code for rejection in result.rejections] == ["day_full"]
+    assert indexes(result.admitted) == [2]
+
+
+def test_the_first_hundred_order_ids_are_kept_and_every_order_counts() -> None:
+    day = stored(metrics=Metrics(order_ids={f"o-{number:03}" for number in range(95)}))
+    write = days.addition([event(number, order_id=f"n-{number:02}") for number in range(20)], day)
+
+    assert write.new_order_ids == {f"n-{number:02}" for number in range(5)}
+    assert write.metrics.counters == {"events": 20}
+    assert days.addition([event(1, order_id="o-001")], day).new_order_ids == set()
+
+
+def test_a_merge_keeps_as_many_order_ids_as_find_room() -> None:
+    source, target = (
+        stored(metrics=Metrics(order_ids={f"{name}-{number:02}" for number in range(60)})) for name in "st"
+    )
+    write, _ = days.moved(source, target, 100)
+
+    assert write.new_order_ids == {f"s-{number:02}" for number in range(40)}
+
+
+# --- erasures --------------------------------------------------------------------------------------------------------
+
+
+def test_events_until_an_erasure_are_refused_and_later_ones_are_not() -> None:
+    for result in (
+        days.admit([event(7), event(8), event(9)], stored(erased_at=9), 100),
+        days.admit([event(7), event(8), event(9)], stored(erased_at=3), 100, erased_at=9),
+    ):
+        assert [(rejection.index, rejection.code) for rejection in result.rejections] == [
+            (7, "erased"),
+            (8, "erased"),
+        ]
+        assert indexes(result.admitted) == [9]
+
+
+def test_what_was_counted_since_stays_a_duplicate_whatever_its_time() -> None:
+    result = days.admit([event(0)], stored(seen=1, erased_at=100), 100)
+
+    assert (indexes(result.duplicates), result.rejections) == ([0], [])
+
+
+def test_an_erasure_of_either_day_refuses_what_may_have_been_there() -> None:
+    for own, other in ((stored(), stored(erased_at=9)), (stored(erased_at=9), stored())):
+        result = days.admit_beside([event(8), event(9)], own, other, 100)
+
+        assert [rejection.code for rejection in result.rejections] == ["erased"]
+        assert indexes(result.admitted) == [9]

@@ -584,3 +584,48 @@ def test_an_ordinary_event_is_read_as_a_whole() -> None:
     assert event.part is not None
     assert event.part.counters == {"events": 1, "product_views": 1}
     assert hashlib.sha256(b"s").digest()[:6] == event.part.session
+
+
+# --- the moment ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["track", "page", "identify", "alias", "group"])
+def test_every_event_is_of_the_moment_it_says(kind: str) -> None:
+    event = make_event(type=kind, anonymousId="a", timestamp="2026-11-22T12:34:56.7899+01:00")
+
+    assert accepted(event).instant_ms == 1_795_347_296_789
+
+
+@pytest.mark.parametrize("timestamp", [..., None, "nonsense", 7, "0001-01-01T00:00:00+14:00"])
+def test_what_is_not_counted_and_says_no_moment_is_of_now(timestamp: object) -> None:
+    event = make_event(type="identify", anonymousId="a", timestamp=timestamp)
+
+    assert accepted(event).instant_ms <= NOON.timestamp() * 1000
+    if timestamp in (..., None, "nonsense", 7):
+        assert accepted(event).instant_ms == NOON.timestamp() * 1000
+
+
+@pytest.mark.parametrize(
+    ("kept_days", "earliest"),
+    [(None, "2000-01-01T00:00:00Z"), (30, at(days=-30)), (36_500, "2000-01-01T00:00:00Z")],
+)
+def test_an_import_reaches_back_as_far_as_days_are_kept(kept_days: int | None, earliest: str) -> None:
+    given_rules = make_settings(day_ttl_days=kept_days).rules(NOON, is_trusted=True, is_import=True)
+    before = (datetime.fromisoformat(earliest) - timedelta(milliseconds=1)).isoformat()
+
+    assert code(make_event(timestamp=earliest), given_rules) is None
+    assert code(make_event(timestamp=before), given_rules) == "timestamp_out_of_range"
+
+
+def test_an_import_says_when_each_event_was() -> None:
+    given_rules = make_settings().rules(NOON, is_trusted=True, is_import=True)
+
+    assert code(make_event(timestamp=...), given_rules) == "invalid_event"
+
+
+@pytest.mark.parametrize("junk", ["null", "a/b", True, 1.5])
+def test_an_order_with_a_junk_id_is_refused(junk: object) -> None:
+    order = make_event(event="Order Completed", properties={"orderId": junk})
+
+    assert code(order) == "invalid_id"
+    assert code(order, rules(revenue_from="server")) is None

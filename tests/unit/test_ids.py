@@ -191,3 +191,28 @@ def test_a_refusal_never_repeats_what_was_sent(text: str) -> None:
         except ids.InvalidIdError as error:
             said = str(error)
         assert text not in said
+
+
+# --- orders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (1001, "1001"),
+        (" 1001 ", "1001"),
+        ("A-1", "A-1"),
+        ("anon_1", "anon_1"),
+        ("", None),
+        ("  ", None),
+        (None, None),
+    ],
+)
+def test_an_order_has_an_id_of_its_own(sent: object, expected: str | None) -> None:
+    assert expected == ids.order_id(sent)
+
+
+@pytest.mark.parametrize("sent", ["null", "0", 0, "a/b", "x" * 129, True, 1.0, [], "\ud800"])
+def test_an_order_with_a_junk_id_is_refused(sent: object) -> None:
+    with pytest.raises(ids.InvalidIdError):
+        ids.order_id(sent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,12 +45,25 @@ def test_items_of_one_kind_lie_in_their_range_and_no_others_do(owner: str, other
     day_sk = keys.day_key(owner, day).sk
     alias_sk = keys.alias_key(owner).sk
     way_back_sk = keys.way_back_key(owner, other).sk
+    erased_sk = keys.erased_key(owner).sk
 
     assert [is_in(sk, keys.every_day()) for sk in (day_sk, alias_sk, way_back_sk)] == [True, False, False]
     assert [is_in(sk, keys.every_way_back()) for sk in (day_sk, alias_sk, way_back_sk)] == [
         False,
         False,
         True,
+    ]
+    # What is held on a person; the marks hold nothing.
+    assert is_in(day_sk, keys.person())
+    assert is_in(way_back_sk, keys.person())
+    assert not any(is_in(sk, keys.person()) for sk in (alias_sk, "ALIAS"))
+    assert not is_in(erased_sk, keys.every_day())
+    assert not is_in(erased_sk, keys.every_way_back())
+    assert [keys.is_day(sk) for sk in (day_sk, alias_sk, way_back_sk, erased_sk)] == [
+        True,
+        False,
+        False,
+        False,
     ]
 
 
@@ -72,7 +85,8 @@ def test_a_pending_row_sorts_by_its_start_and_names_its_id(distinct_id: str) -> 
     started_at = "2026-11-22T12:00:00.000+00:00"
     key = keys.pending_key(started_at, distinct_id)
 
-    assert key.sk.split("#", 1) == [started_at, distinct_id]
+    assert keys.pending_of(key.sk) == (started_at, distinct_id)
+    assert key.pk in keys.pending_pks()
     assert key == keys.pending_key(started_at, distinct_id)
 
 
@@ -93,3 +107,40 @@ def test_the_longest_id_of_the_widest_characters_fits_too() -> None:
     assert anonymous is not None
 
     assert len(keys.way_back_key("u", anonymous).sk.encode()) <= 1024
+
+
+STARTS = st.integers(946_684_800, 4_102_444_800).map(
+    lambda seconds: datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+)
+
+
+@given(STARTS, STARTS, IDS)
+def test_the_rows_begun_before_a_moment_lie_in_its_range(begun: str, moment: str, distinct_id: str) -> None:
+    low, high = keys.pending_until(moment)
+
+    assert (begun < moment) == (low <= keys.pending_key(begun, distinct_id).sk <= high)
+
+
+@given(IDS, IDS)
+def test_nothing_lies_between_a_sort_key_and_the_following_one(one: str, other: str) -> None:
+    sk = keys.way_back_key("u", one).sk
+    next_sk = keys.following(sk).encode()
+
+    assert sk.encode() < next_sk
+    assert (keys.way_back_key("u", other).sk.encode() > sk.encode()) == (
+        keys.way_back_key("u", other).sk.encode() >= next_sk
+    )
+
+
+@given(IDS, IDS)
+def test_an_orders_claim_is_found_by_its_id_alone_and_does_not_tell_it(one: str, other: str) -> None:
+    key = keys.order_key(one)
+
+    assert (key == keys.order_key(other)) == (one == other)
+    assert (key.sk, len(key.pk)) == ("ORDER", len("ORDER#") + 64)
+    assert key.pk.startswith("ORDER#")
+
+
+def test_the_mark_of_an_id_is_its_alias_or_its_erasure() -> None:
+    assert keys.mark_key("anon_a") == keys.alias_key("anon_a") == ("USER#anon_a", "ALIAS")
+    assert keys.mark_key("u") == keys.erased_key("u") == ("USER#u", "ERASED")

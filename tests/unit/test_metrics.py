@@ -239,3 +239,35 @@ def test_currencies_are_those_of_every_amount(parts: list[Contribution]) -> None
     amounts = [amount for part in parts for amount in (part.revenue, part.refund) if amount]
 
     assert {amount.currency for amount in amounts} == summed(parts).currencies
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({"orderId": "a"}, "a"),
+        ({"order_id": "a"}, "a"),
+        ({"transaction_id": 7}, "7"),
+        ({"orderId": "a", "order_id": "b", "transaction_id": "c"}, "a"),
+        ({"orderId": "", "order_id": None, "transaction_id": "c"}, "c"),
+        ({"order_ID": "a"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["Order Completed", "purchase"])
+def test_a_completed_order_has_an_id(name: str, properties: dict[str, Any], expected: str | None) -> None:
+    part = metrics.track(name, properties, currency="USD", counts_orders=True)
+
+    assert expected == part.order_id
+
+
+@pytest.mark.parametrize("name", ["Order Refunded", "Order Cancelled", "refund", "Checkout Started", "Own"])
+def test_no_other_event_claims_an_order(name: str) -> None:
+    part = metrics.track(name, {"orderId": "null"}, currency="USD", counts_orders=True)
+
+    assert part.order_id is None
+
+
+def test_where_only_the_server_reports_revenue_a_public_orders_id_is_not_read() -> None:
+    part = metrics.track("Order Completed", {"orderId": "null"}, currency="USD", counts_orders=False)
+
+    assert (part.order_id, part.name) == (None, "Order Completed")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from service import keys, models
 from service.metrics import COUNTERS
-from service.models import AllOf, DayItem, Item, NumberFamily, stored_day
+from service.models import AllOf, DayItem, ErasedBefore, Item, NumberFamily, stored_day
 
 SERVICE = Path(models.__file__).parent
 MODELS = [found for found in vars(models).values() if isinstance(found, type) and issubclass(found, Item)]
@@ -81,6 +81,29 @@ def test_a_seal_reads_back() -> None:
     )
 
     assert (day.merged_into, day.revision, day.metrics.counters, day.seen) == ("u", None, {}, set())
+
+
+def test_a_seal_knows_its_merge_and_a_fence_its_erasure() -> None:
+    keys_ = {"PK": {"S": "USER#anon_a"}, "SK": {"S": "DAY#2026-11-22"}}
+    seal = stored_day(
+        {**keys_, "mergedInto": {"S": "u"}, "startedAt": {"S": "2026-11-22T12:00:00.000+00:00"}}
+    )
+    fence = stored_day({**keys_, "erasedAt": {"N": "1795348800000"}, "orderIds": {"SS": ["o"]}})
+
+    assert (seal.merge_started_at, seal.erased_at) == ("2026-11-22T12:00:00.000+00:00", 0)
+    assert (fence.merged_into, fence.erased_at, fence.metrics.order_ids) == (None, 1795348800000, {"o"})
+
+
+def test_a_moment_after_the_erasure_is_one_condition() -> None:
+    names: dict[str, str] = {"seen": "#0"}
+    values: dict[str, Any] = {":0": {"N": "1"}}
+    text = AllOf(ErasedBefore(7), DayItem.full.does_not_exist()).serialize(names, values)
+
+    assert text == "(attribute_not_exists (#1) OR #1 < :1) AND attribute_not_exists (#2)"
+    assert (names, values) == (
+        {"seen": "#0", "erasedAt": "#1", "full": "#2"},
+        {":0": {"N": "1"}, ":1": {"N": "7"}},
+    )
 
 
 def test_ninety_conditions_are_joined_without_nesting() -> None:
