@@ -26,8 +26,9 @@ class CannotSweepError(Exception):
 def sweep_() -> None:
     """Finish merges and erasures whose process died over a minute ago.
 
-    Reads the table itself, with your AWS credentials; a few Queries where there is nothing to do. Ends with 0 when all
-    are finished, 2 when some could not be finished now, 1 when it could not begin.
+    Reads the table itself, with your AWS credentials; sixteen Queries where there is nothing to do. Its FOOTFALL_
+    settings are to be those of the deployment. Ends with 0 when all are finished, 2 when some could not be finished
+    now, 1 when it could not begin.
 
     \b
     FOOTFALL_TABLE=footfall-prod python -m service sweep
@@ -43,6 +44,8 @@ def sweep_() -> None:
         except Unavailable as error:
             cause = error.__cause__ or error.detail
             raise CannotSweepError(f"Table {table.name} cannot be read: {cause}") from None
+    for failure in swept.failures:
+        click.echo(f"one could not be ended: {failure.__cause__ or failure}", err=True)
     click.echo(
         f"finished {swept.merges:,} merges and {swept.erasures:,} erasures, {swept.undecided:,} left for the next sweep"
     )

@@ -5,7 +5,6 @@ Everything is made while the execution environment starts, when Lambda gives it 
 
 import os
 import time
-from dataclasses import asdict
 from typing import Any
 
 from . import logs
@@ -40,7 +39,9 @@ def _sweep(context: Any) -> dict[str, Any]:
     except Unavailable as error:
         logs.failure("sweep failed", error)
         raise
-    facts = asdict(swept)
+    for failure in swept.failures:
+        logs.failure("a merge or an erasure could not be ended", failure)
+    facts = {"merges": swept.merges, "erasures": swept.erasures, "undecided": swept.undecided}
     logs.line("INFO", "sweep", **facts, wru=calls.capacity.write_units, rru=calls.capacity.read_units)
     return facts
 

@@ -4,21 +4,26 @@ Sixteen Queries, no Scan; what is found is ended by the same steps that began it
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 
-from . import erasure, identities, ids, keys, logs, merge
+from . import erasure, identities, ids, keys, merge
 from .models import Item
 from .store import Work
 
 
 @dataclass(slots=True)
 class Swept:
-    """What a sweep came to. `undecided` are left for the next one."""
+    """What a sweep came to. What met a failure is left for the next one."""
 
     merges: int = 0
     erasures: int = 0
-    undecided: int = 0
+    failures: list[Exception] = field(default_factory=list)
+
+    @property
+    def undecided(self) -> int:
+        """How many are left."""
+        return len(self.failures)
 
 
 def sweep(work: Work) -> Iterator[Swept]:
@@ -35,8 +40,7 @@ def sweep(work: Work) -> Iterator[Swept]:
             else:
                 work.calls.delete(key)  # What it stood for has ended.
         except Exception as error:  # noqa: BLE001 - one that cannot be ended must not keep the others from it
-            logs.failure("a merge or an erasure could not be ended", error)
-            swept.undecided += 1
+            swept.failures.append(error)
         yield swept
 
 

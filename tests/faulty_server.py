@@ -47,10 +47,13 @@ class _Planned:
 
 def _nursery() -> None:
     # Not at the top: a worker of `run` has its own way to import them.
+    from service import erasure
     from service.app import create_app
     from service.dev import deployment
 
     settings, table = deployment(os.environ)
+    # An erasure makes as few calls as with the settings of a stage.
+    setattr(erasure, "AGE_DAYS_MAX", settings.max_event_age_days)  # noqa: B010 - not among what it exports
     now = datetime.fromisoformat(os.environ[faults.NOW_VARIABLE])
     app = create_app(settings, table, lambda: now)
     gc.freeze()

@@ -228,7 +228,7 @@ def test_every_command_exists(page: Path) -> None:
         assert command in main.commands, command
     for command in re.findall(r"python -m engines ([a-z]+)", text):
         assert command in engines.COMMANDS, command
-    for module in re.findall(r"python -m (tests\.\w+)", text):
+    for module in re.findall(r"python -m (tests(?:\.\w+)+)", text):
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -232,7 +232,8 @@ def test_it_exports_and_erases_a_person(call: SimpleNamespace, models: Any, read
     assert "footfall-next-cursor" not in exported.headers
     assert (taken.status_code, taken.parsed.code) == (409, "identity_conflict")
     assert (erased.user_id, erased.anonymous_ids, erased.days) == ("u-1", 1, 1)
-    assert erased.erased_at == NOON
+    # A millisecond after the merge, which was at noon as well.
+    assert erased.erased_at == NOON + timedelta(milliseconds=1)
     assert [rejected.code for rejected in sent_late.rejected] == ["erased"]
     assert call.get_export("u-1", client=reader).parsed == ""
 

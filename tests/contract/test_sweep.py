@@ -147,7 +147,7 @@ def test_what_cannot_be_finished_now_is_left_and_stops_nothing_else(
     with faults.injected(faults.Fault("refuse", values=("USER#anon_a2",), attempts=None)):
         first = swept(table)
 
-    assert first == Swept(merges=2, undecided=1)
+    assert (first.merges, first.erasures, first.undecided) == (2, 0, 1)
     assert pending(table) == ["anon_a2"]
     assert swept(table) == Swept(merges=1)
 

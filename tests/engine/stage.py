@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 import service.dynamodb
+import service.erasure
 import service.ingest
 from service.dynamodb import Table
 from service.events import epoch_ms
@@ -23,6 +24,7 @@ from tests.engine.ways import Way
 
 # Of BatchWriteItem.
 ITEMS_MAX = 25
+AGE_DAYS = 1
 NEXT_CURSOR = "Footfall-Next-Cursor"
 REQUESTS_MAX = 4
 Content = Mapping[tuple[str, str], Json]
@@ -103,15 +105,16 @@ class Stage:
 def staged(table: Table) -> Iterator[Stage]:
     """One call at a time, so that the k-th is the same at every attempt; a conflict's retries follow without a pause.
 
-    An event may be of a day back at most, so that a merge has five days to seal.
+    An event may be of a day back at most, so that a merge has five days to seal, and an erasure seven to fence.
     """
     with (
         pytest.MonkeyPatch.context() as patch,
         ThreadPoolExecutor(1) as writer,
-        opened(table, NOON, MAX_EVENT_AGE_DAYS="1") as shop,
+        opened(table, NOON, MAX_EVENT_AGE_DAYS=str(AGE_DAYS)) as shop,
     ):
         patch.setattr(service.ingest, "_writers", writer)
         patch.setattr(service.dynamodb, "CONFLICT_DELAY_SECONDS", 0)
+        patch.setattr(service.erasure, "AGE_DAYS_MAX", AGE_DAYS)
         shop.warm_up()
         yield Stage(shop)
 

@@ -41,6 +41,8 @@ NAMES_MAX = 100
 ACTIONS_MAX = 100
 OPERATORS_MAX = 300
 ITEM_BYTES_MAX = 400 * 1024
+# Of a user's day, by merges; and of the sessions as many more as there may be events.
+IDS_MAX, SESSIONS_MERGED_MAX, SESSIONS_MAX = 15_000, 15_000, 25_000
 OPERATOR = re.compile(r"\b(AND|OR|NOT|contains|size|attribute_\w+)\b|<>|<=|>=|[<>=]")
 
 
@@ -50,8 +52,9 @@ def shop(small_window_shop: Shop) -> Shop:
 
 
 @contextmanager
-def _capped(table: Table, events_max: int) -> Iterator[Shop]:
-    with opened(table, NOON, MAX_EVENT_AGE_DAYS="1", MAX_EVENTS_PER_USER_DAY=str(events_max)) as shop:
+def _capped(table: Table, events_max: int, **variables: str) -> Iterator[Shop]:
+    variables |= {"MAX_EVENT_AGE_DAYS": "1", "MAX_EVENTS_PER_USER_DAY": str(events_max)}
+    with opened(table, NOON, **variables) as shop:
         shop.warm_up()
         yield shop
 
@@ -290,9 +293,9 @@ def _stored_day(
 @pytest.mark.parametrize(
     ("cap", "events", "seen", "more"),
     [
-        # A full day, and a visitor with another.
+        # A full day, and a visitor with another: too many ids and sessions.
         (10_000, 10_000, 10_000, {}),
-        # Twenty-nine on a day that is closed since the sixth, and a thirtieth.
+        # Twenty-nine on a day that is closed since the sixth and takes no more sessions, and a thirtieth.
         (2_000, 58_000, 10_000, {"full": {"BOOL": True}}),
     ],
     ids=["at the greatest cap", "at the default cap, the day closed"],
@@ -301,14 +304,16 @@ def test_a_merge_fits_in_an_item_also_when_every_event_has_a_session_of_its_own(
     table: Table, prefix: str, cap: int, events: int, seen: int, more: Json
 ) -> None:
     with _capped(table, cap) as shop:
-        _stored_day(shop, prefix, events=events, seen=_hashes(seen), sessions=_hashes(events), **more)
+        sessions = min(events, SESSIONS_MERGED_MAX)
+        _stored_day(shop, prefix, events=events, seen=_hashes(seen), sessions=_hashes(sessions), **more)
         _stored_day(
             shop, f"anon_{prefix}", events=cap, seen=_hashes(cap, 100_000), sessions=_hashes(cap, 100_000)
         )
         answer = shop.request("POST", f"/v1/users/{prefix}/merge", {"anonymousId": prefix})
 
         assert answer.status_code == 200, answer.text
-        assert events + cap == shop.metrics(prefix, TODAY, TODAY)["totals"]["events"]
+        totals = shop.metrics(prefix, TODAY, TODAY)["totals"]
+        assert (events + cap, sessions) == (totals["events"], totals["sessions"])
 
 
 def _half_of_the_fullest(half: int) -> Json:
@@ -332,20 +337,38 @@ def _half_of_the_fullest(half: int) -> Json:
 
 
 def test_the_fullest_day_fits_in_an_item(table: Table, prefix: str) -> None:
-    """What two days at the greatest cap come to: all ids, sessions, names, orders and currencies a day may hold."""
+    """All the ids, sessions, names, orders and currencies that merges and events can bring to a day.
+
+    Visitors who sent the same ids in sessions of their own were merged: sessions and hardly an id. Then came as many
+    events as a day takes, of which the last is sent here, and visitors who fill it with ids, and one too many.
+    """
     user, cap = long_text(prefix), 10_000
-    with _capped(table, cap) as shop:
-        for half, distinct_id in enumerate((user, f"anon_{prefix}")):
-            ids = _hashes(cap, half * cap)
-            _stored_day(shop, distinct_id, events=cap, seen=ids, sessions=ids, **_half_of_the_fullest(half))
+    visitors = {prefix: IDS_MAX - cap, f"{prefix}-late": 1}
+    with _capped(table, cap, DAY_TTL_DAYS="3650") as shop:
+        mine = {"seen": _hashes(cap - 1), "sessions": _hashes(SESSIONS_MAX - 1)}
+        _stored_day(shop, user, events=cap - 1, **mine, **_half_of_the_fullest(0))
+        last = shop.send(
+            {"type": "page", "messageId": prefix, "userId": user, "context": {"sessionId": prefix}}
+        )
+        for number, (visitor, events) in enumerate(visitors.items()):
+            ids = _hashes(events, (number + 1) * 100_000)
+            _stored_day(
+                shop, f"anon_{visitor}", events=events, seen=ids, sessions=ids, **_half_of_the_fullest(1)
+            )
         # Erased long before: a fence is of an earlier time than the merge.
-        reply = shop.post(f"/v1/users/{quote(user)}/merge", {"anonymousId": prefix})
+        replies = [
+            shop.post(f"/v1/users/{quote(user)}/merge", {"anonymousId": visitor}) for visitor in visitors
+        ]
         item = shop.item(f"USER#{user}", f"DAY#{TODAY}")
 
-    assert reply["status"] == "merged"
+    assert last["accepted"] == 1
+    assert [reply["status"] for reply in replies] == ["merged"] * 2
     assert item is not None
-    assert [2 * cap] * 2 == [len(item[name]["BS"]) for name in ("seen", "sessions")]
+    assert [len(item[name]["BS"]) for name in ("seen", "sessions")] == [IDS_MAX, SESSIONS_MAX]
     assert [len(item[name]["SS"]) for name in ("names", "orderIds")] == [NAMES_MAX] * 2
     assert set(DECIMALS) == set(item["currencies"]["SS"])
     assert {512} == {len(text.encode()) for name in ("names", "orderIds") for text in item[name]["SS"]}
-    assert item_bytes(item) < ITEM_BYTES_MAX
+    assert {"full", "expiresAt", "erasedAt", "schema"} <= item.keys()
+    margin = ITEM_BYTES_MAX - item_bytes(item)
+    print(f"{item_bytes(item):,} bytes of {ITEM_BYTES_MAX:,}: {margin:,} left")
+    assert margin > 0

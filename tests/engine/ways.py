@@ -67,22 +67,30 @@ TRANSACTION_WAYS = {
 }
 KILLS: tuple[faults.Action, ...] = ("kill_before", "kill_after")
 
-
 # One of a kind, after which the client has to come back.
 FEW = ("every reply lost", "timed out each time", "throttled", "conflicts", "error 500", "half a reply")
-CALLS_MAX = 20
+# What a process killed before a call leaves is what it leaves after the one before.
+FEW_KILLS: tuple[faults.Action, ...] = ("kill_after",)
 
 
-def ways_of(operations: Sequence[str]) -> Iterator[tuple[int, str, Way]]:
-    """Every way in which each of these calls can fail and its process go on; few where the calls are many.
+def calls_of(operations: Sequence[str], *, is_few: bool) -> list[int]:
+    """The number of each of these calls; if few, of calls alike in a row only the first and the last."""
+    padded = ["", *operations, ""]
+    return [
+        call
+        for call in range(1, len(operations) + 1)
+        if not is_few or not padded[call - 1] == padded[call] == padded[call + 1]
+    ]
 
-    What has so many does the same for several people, and there is a case of one where its calls fail in every way.
-    """
-    for call, operation in enumerate(operations, 1):
+
+def ways_of(operations: Sequence[str], *, is_few: bool) -> Iterator[tuple[int, str, Way]]:
+    """Every way in which each of these calls can fail and its process go on, or few of them."""
+    for call in calls_of(operations, is_few=is_few):
+        operation = operations[call - 1]
         if operation in (GET, QUERY):
             ways = READ_WAYS
         else:
             ways = WAYS | (TRANSACTION_WAYS if operation == TRANSACT else CONFLICTS)
         for title, way in ways.items():
-            if len(operations) <= CALLS_MAX or title in FEW:
+            if title in FEW or not is_few:
                 yield call, title, way

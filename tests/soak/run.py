@@ -26,6 +26,8 @@ SENDERS = 12
 SAMPLE_SECONDS = 1.0
 # Caches fill, threads start and the allocator finds its size.
 WARM_UP_SECONDS = 60.0
+# What was due in a minute has been answered then.
+SHOWN_AFTER_SECONDS = 5.0
 SLOPE_MAX_MB = 1.0
 P99_RATIO_MAX = 1.3
 
@@ -130,7 +132,7 @@ class Soak:
                 if elapsed >= sampled * SAMPLE_SECONDS:
                     sampled = int(elapsed / SAMPLE_SECONDS) + 1
                     self._sample(started.process.pid, elapsed)
-                if after_seconds // 60 > shown:
+                if after_seconds >= (shown + 1) * 60 + SHOWN_AFTER_SECONDS:
                     self.show(self.line(shown))
                     shown += 1
                 task = self._task(rng, begun + after_seconds, int(after_seconds // 60))

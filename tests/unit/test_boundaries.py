@@ -99,7 +99,7 @@ def test_only_the_embedded_engine_knows_moto() -> None:
 
 
 def test_pynamodbs_expressions_stay_near_the_table() -> None:
-    assert importers("pynamodb") <= {"models", "store", "counting", "identities", "dynamodb"}
+    assert importers("pynamodb") <= {"models", "store", "counting", "identities", "erasure", "dynamodb"}
 
 
 def test_only_the_http_side_knows_the_framework() -> None:
