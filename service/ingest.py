@@ -82,6 +82,8 @@ def _identities(events: Sequence[Event]) -> dict[str, _Identity]:
 
 def _anonymous_ids(event: Event) -> list[str]:
     """Those whose alias an event rests on."""
+    if event.anonymous_id is None and event.previous_id is None:
+        return []  # the common case of a server's events
     return [a for a in (event.previous_id, event.anonymous_id) if a and (event.user_id or event.part)]
 
 
@@ -137,8 +139,9 @@ def _sort_in(
     assert owner is not None
     group = groups.setdefault((owner, event.day, others[0].user_id if others else None), _Group())
     group.events.append(event)
-    group.since_ms = _earliest(group.since_ms, followed)
-    group.beside_since_ms = _earliest(group.beside_since_ms, others)
+    if aliases:
+        group.since_ms = _earliest(group.since_ms, followed)
+        group.beside_since_ms = _earliest(group.beside_since_ms, others)
 
 
 def _is_erased(event: Event, identity: _Identity) -> bool:

@@ -18,7 +18,7 @@ from pynamodb.attributes import (
     UnicodeSetAttribute,
 )
 from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.operand import Path, _Size
+from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import AddAction, SetAction
 from pynamodb.expressions.util import get_value_placeholder
 from pynamodb.models import Model
@@ -228,10 +228,6 @@ def _value(raw: Raw, attr: Attribute[Any], default: Any) -> Any:
     return default if typed is None else attr.deserialize(attr.get_value(dict(typed)))
 
 
-class Size(_Size):
-    """The number of members of a set. PynamoDB keeps the operand private and its own `size` untyped."""
-
-
 class _OneAttribute:
     """An action on one attribute, without an operand object each for its name and its value."""
 
@@ -285,6 +281,25 @@ class NoneIn(Condition):
             for member in self._members
         ]
         return " AND ".join([f"NOT contains ({name}, {placeholder})" for placeholder in placeholders])
+
+
+class Fits(Condition):
+    """Room for so many more members in a set that may hold so many: `~attribute | (size(attribute) <= most - more)`.
+
+    Serialised in one pass, as most writes have two or three of them.
+    """
+
+    def __init__(self, attribute: Attribute[Any], more: int, members_max: int) -> None:
+        super().__init__("<=", Path(attribute))
+        self._value = {"N": str(members_max - more)}
+
+    def serialize(
+        self, placeholder_names: dict[str, str], expression_attribute_values: dict[str, Any]
+    ) -> str:
+        """`(attribute_not_exists (#0) OR size (#0) <= :0)`."""
+        name = self.values[0].serialize(placeholder_names, expression_attribute_values)
+        value = get_value_placeholder(self._value, expression_attribute_values)
+        return f"(attribute_not_exists ({name}) OR size ({name}) <= {value})"
 
 
 class ErasedBefore(Condition):

@@ -21,11 +21,11 @@ from .models import (
     SCHEMA,
     Add,
     DayItem,
+    Fits,
     Item,
     Keep,
     Raw,
     SettingsItem,
-    Size,
     stored_day,
 )
 from .settings import Settings
@@ -128,7 +128,7 @@ def actions(settings: Settings, day: str, write: Addition) -> list[Action]:
 
 def fits(attribute: Attribute[Any], members: Collection[Any], members_max: int) -> list[Condition]:
     """Room for these members in a set; no condition without members."""
-    return [attribute.does_not_exist() | (Size(attribute) <= members_max - len(members))] if members else []
+    return [Fits(attribute, len(members), members_max)] if members else []
 
 
 def end_of(day: str, days_after: int) -> int:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import sys
+import textwrap
 import time
 import traceback
 from collections import Counter
@@ -32,6 +33,7 @@ ENVIRONMENT = {
 }
 
 
+PAGE_COLUMNS = 120
 _NOTE = (
     "Each call fails in every way: before and after it took effect, once and at each attempt. Only where the same "
     "steps are taken by another request does it fail in one way of each kind, after which the client has to come "
@@ -143,7 +145,10 @@ def markdown(rows: Iterator[list[str]]) -> str:
     """A table whose numbers are on the right, and what it does not say by itself."""
     head, *rest = rows
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rest]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines) + f"\n{_NOTE}\n"
+    return (
+        "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        + f"\n{textwrap.fill(_NOTE, PAGE_COLUMNS)}\n"
+    )
 
 
 def text(rows: Iterator[list[str]]) -> str:
