@@ -71,22 +71,21 @@ def erase(work: Work, distinct_id: str) -> Erased:
     Unavailable when it could not be ended now, and then the same call, the next merge into the user or the sweep goes
     on where this stopped.
     """
-    before = Erased(0)
+    total = Erased(0)
     for _ in range(ROUNDS_MAX):
         mark = work.calls.get(keys.mark_key(distinct_id), is_consistent=True) or {}
         check_schema(mark)
         if AliasItem.user_id.attr_name in mark:
             raise IdentityConflict("The anonymous id belongs to a user. Erase the user.")
         try:
-            if _is_erasing(mark):
-                before = _carried_out(work, distinct_id, erased_at_of(mark))
-                continue
-            erased = _carried_out(work, distinct_id, _begun(work, distinct_id, mark))
+            is_ended_first = _is_erasing(mark)
+            erased_at = erased_at_of(mark) if is_ended_first else _begun(work, distinct_id, mark)
         except TransactionFailedError:
             continue  # Somebody else was quicker.
-        return replace(
-            erased, anonymous_ids=before.anonymous_ids + erased.anonymous_ids, days=before.days + erased.days
-        )
+        erased = _carried_out(work, distinct_id, erased_at)
+        total = Erased(erased.erased_at, total.anonymous_ids + erased.anonymous_ids, total.days + erased.days)
+        if not is_ended_first:
+            return total
     raise Unavailable
 
 

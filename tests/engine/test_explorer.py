@@ -33,7 +33,8 @@ def test_every_interleaving_counts_each_event_once(
     assert {name: report.wrong for name, report in reports.items() if report.wrong} == {}
     assert len(reports) == len(explorer.scenarios())
     # Fewer would mean that processes no longer come in between each other's calls.
-    assert all(report.states > 500 and report.schedules > 10_000 for report in reports.values())
+    assert all(report.states > 40 and report.schedules > 100 for report in reports.values())
+    assert sum(report.states for report in reports.values()) > 300_000
 
 
 @pytest.mark.parametrize("name", explorer.PLANTS)

@@ -113,7 +113,7 @@ PLANTS = {
     "own-days-first": Plant(
         "service.erasure",
         "    erased = Erased(erased_at)\n",
-        "    erased = Erased(erased_at)\n    _clear(work, distinct_id, erased_at)\n    erased_at -= 1\n",
+        "    erased = Erased(erased_at)\n    _clear(work, distinct_id, distinct_id, erased_at)\n",
         "a merge, an erasure, a crash",
     ),
     "merge-while-erasing": Plant(
