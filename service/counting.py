@@ -16,7 +16,7 @@ from . import days, ids, keys
 from .days import Addition, Admission, StoredDay
 from .dynamodb import ConditionFailedError, TransactionFailedError
 from .events import Event, epoch_ms
-from .identities import Alias, begun_ms
+from .identities import Alias
 from .metrics import Metrics
 from .models import AliasItem, AllOf, DayItem, ErasedBefore, NoneIn, OrderItem, Raw, erased_at_of, stored_day
 from .problems import Unavailable
@@ -208,7 +208,7 @@ class _Target:
     def _met(self, item: Raw) -> None:
         self.own = self._current(self.owner, item)
         if self.own.merged_into:
-            self.owner = Owner(self.own.merged_into, begun_ms(self.own.merge_started_at))
+            self.owner = Owner(self.own.merged_into, self.own.merge_began_ms)
             # What was erased before the merge does not come back through it.
             self.erased_at = max(self.erased_at, self.own.erased_at)
             self.own, self.is_read = StoredDay(self.day), False
@@ -229,7 +229,7 @@ class _Target:
         if self.follow is not None and ids.is_anonymous(self.owner.distinct_id):
             alias = self.follow(self.owner.distinct_id)
             if alias is not None and alias.user_id is not None:
-                self.owner = Owner(alias.user_id, begun_ms(alias.started_at))
+                self.owner = Owner(alias.user_id, alias.begun_ms)
                 self.erased_at = max(self.erased_at, alias.erased_at)
                 self.own, self.is_read = StoredDay(self.day), False
 

@@ -31,7 +31,8 @@ class StoredDay:
     currencies: set[str] = field(default_factory=set)
     revision: int | None = None
     merged_into: str | None = None
-    merge_started_at: str | None = None
+    # When that merge began, in epoch milliseconds.
+    merge_began_ms: int | None = None
     full: bool = False
     # Epoch milliseconds, 0 for never; events of before do not count.
     erased_at: int = 0

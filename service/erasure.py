@@ -157,7 +157,7 @@ def _aliases(work: Work, user_id: str) -> dict[str, Alias]:
 
 def _after_every_merge(work: Work, distinct_id: str, erased_at: int, aliases: Mapping[str, Alias]) -> int:
     """Put the erasure's time after the merges', whatever the clocks are: by it a fence tells them from later ones."""
-    last_ms = max((identities.begun_ms(alias.started_at) or 0 for alias in aliases.values()), default=0)
+    last_ms = max((alias.begun_ms for alias in aliases.values()), default=0)
     if last_ms < erased_at:
         return erased_at
     mark = work.calls.update_action(

@@ -55,6 +55,12 @@ class Alias:
         return self.status == MERGED
 
     @property
+    def begun_ms(self) -> int:
+        """When the merge into its user began, in epoch milliseconds."""
+        assert self.started_at is not None
+        return epoch_ms(datetime.fromisoformat(self.started_at))
+
+    @property
     def is_merging(self) -> bool:
         """Whether days may still be on their way to the user."""
         return self.status == MERGING
@@ -75,11 +81,6 @@ class ErasingError(Exception):
         super().__init__("an erasure is under way")
         self.distinct_id = distinct_id
         self.erased_at = erased_at
-
-
-def begun_ms(started_at: str | None) -> int | None:
-    """When a merge began, in epoch milliseconds."""
-    return None if started_at is None else epoch_ms(datetime.fromisoformat(started_at))
 
 
 def alias_of(calls: Calls, anonymous_id: str, *, is_consistent: bool = False) -> Alias | None:
@@ -213,7 +214,7 @@ def _close(work: Work, anonymous_id: str, alias: Alias, day: str, stored: Stored
 
 def _is_as_read(alias: Alias, stored: StoredDay) -> tuple[Condition, Condition]:
     """Raises Unavailable for a day that was erased since the merge began: it is no longer this merge's."""
-    if stored.erased_at >= (begun_ms(alias.started_at) or 0):
+    if stored.erased_at >= alias.begun_ms:
         raise Unavailable
     erased_at = DayItem.erased_at
     return (

@@ -11,7 +11,7 @@ from . import counting, days, identities, merge
 from .counting import Owner
 from .days import Admission, Outcome
 from .events import LINKING_TYPES, Event, Rejection
-from .identities import Alias, begun_ms
+from .identities import Alias
 from .problems import Unavailable
 from .store import Work
 
@@ -151,8 +151,8 @@ def _is_erased(event: Event, identity: _Identity) -> bool:
 
 
 def _earliest(since_ms: int | None, aliases: Sequence[Alias]) -> int | None:
-    begun = [begun_ms(alias.started_at) for alias in aliases]
-    return min((ms for ms in (since_ms, *begun) if ms is not None), default=None)
+    begun = [alias.begun_ms for alias in aliases]
+    return min(begun if since_ms is None else [since_ms, *begun], default=None)
 
 
 def _count(work: Work, key: _GroupKey, group: _Group) -> Admission:

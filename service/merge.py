@@ -62,7 +62,7 @@ def finished(work: Work, anonymous_id: str, alias: Alias) -> Alias:
 
 def is_abandoned(alias: Alias, now: datetime) -> bool:
     """Whether a merge has been under way for so long that its process is taken for dead."""
-    return alias.is_merging and is_over(identities.begun_ms(alias.started_at) or 0, now)
+    return alias.is_merging and is_over(alias.begun_ms, now)
 
 
 def is_over(begun_ms: int, now: datetime) -> bool:

@@ -5,6 +5,7 @@ Nothing here talks to DynamoDB; `dynamodb` does, with the expressions and values
 
 import re
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,6 +26,7 @@ from pynamodb.models import Model
 
 from . import keys
 from .days import StoredDay
+from .events import epoch_ms
 from .metrics import COUNTERS
 from .problems import Unavailable
 
@@ -212,7 +214,9 @@ def stored_day(raw: Raw, *, with_ids: bool = True) -> StoredDay:
         day.metrics.order_ids = _value(raw, DayItem.order_ids, set())
     day.revision = _value(raw, DayItem.revision, None)
     day.merged_into = _value(raw, DayItem.merged_into, None)
-    day.merge_started_at = _value(raw, DayItem.started_at, None)
+    started_at = _value(raw, DayItem.started_at, None)
+    if started_at is not None:
+        day.merge_began_ms = epoch_ms(datetime.fromisoformat(started_at))
     day.full = _value(raw, DayItem.full, False)
     day.erased_at = erased_at_of(raw)
     return day

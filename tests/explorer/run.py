@@ -13,10 +13,14 @@ from tests.explorer.table import Engine
 
 
 def explore(
-    only: str | None = None, *, without: Sequence[str] = (), show_progress: bool = False
+    only: str | None = None,
+    *,
+    without: Sequence[str] = (),
+    show_progress: bool = False,
+    engine: Engine | None = None,
 ) -> tuple[Engine, dict[str, Report]]:
     """Explore every scenario, or those whose name contains `only` and nothing of `without`, on one engine."""
-    engine = Engine()
+    engine = engine or Engine()
     reports: dict[str, Report] = {}
     window = events.Rules.days
     events.Rules.days = lambda _: list(WINDOW)  # type: ignore[assignment,method-assign]

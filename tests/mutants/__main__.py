@@ -25,32 +25,34 @@ from tests.mutants.reasons import REASONS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = ("ingest", "counting", "identities", "merge", "erasure", "sweep", "days", "store")
-# The first that fails ends it: what speaks of the module comes first, what takes long last.
-FIRST = {
-    "days": ("tests/unit/test_days.py",),
-    "erasure": ("tests/contract/test_erasure.py",),
-    "sweep": ("tests/contract/test_sweep.py",),
-    "counting": ("tests/contract/test_orders.py", "tests/contract/test_ingest.py"),
-}
-TESTS = (
-    "tests/contract/test_users.py",
-    "tests/contract/test_shared_devices.py",
-    "tests/contract/test_erasure.py",
-    "tests/contract/test_orders.py",
-    "tests/contract/test_sweep.py",
-    "tests/unit/test_days.py",
-    "tests/contract/test_ingest.py",
-    "tests/engine/test_overtaken.py",
-    "tests/mutants/short_scenarios.py",
+# Processes that follow each other, each with the tests that come next; the first that fails ends it.
+STAGES: tuple[tuple[str, ...], ...] = (
+    (
+        "tests/mutants/short_scenarios.py::test_two_ingests_and_a_merge",
+        "tests/mutants/short_scenarios.py::test_an_erasure_and_an_order",
+    ),
+    ("tests/unit/test_days.py",),
+    (
+        "tests/contract/test_erasure.py",
+        "tests/contract/test_orders.py",
+        "tests/contract/test_users.py",
+        "tests/contract/test_sweep.py",
+        "tests/contract/test_shared_devices.py",
+        "tests/contract/test_ingest.py",
+        "tests/engine/test_overtaken.py",
+    ),
+    ("tests/mutants/short_scenarios.py::test_nothing_is_wrong",),
 )
 # With --again: what survived all of these meets the rest.
 THOROUGH = (
-    "tests/engine/test_limits.py",
-    "tests/contract/test_export.py",
-    "tests/contract/test_http.py",
-    "tests/engine/test_cut_wires.py",
-    "tests/engine/test_stateful.py",
-    "tests/engine/test_explorer.py::test_every_interleaving_counts_each_event_once",
+    (
+        "tests/engine/test_limits.py",
+        "tests/contract/test_export.py",
+        "tests/contract/test_http.py",
+        "tests/engine/test_cut_wires.py",
+        "tests/engine/test_stateful.py",
+        "tests/engine/test_explorer.py::test_every_interleaving_counts_each_event_once",
+    ),
 )
 # Far over what they take: a mutant that goes round for ever is noticed too.
 SECONDS_MAX = 900
@@ -127,11 +129,9 @@ def _run(every: Sequence[Mutant], workers: int, results: _Results, *, is_thoroug
     with contextlib.ExitStack() as stack:
         urls = [stack.enter_context(dynamodb_local.running()) for _ in range(workers)]
         unchanged = Mutant("days", 0, "", (ROOT / "service" / "days.py").read_text(encoding="utf-8"))
-        if os.waitpid(_forked(unchanged, urls[0], is_thorough), 0)[1] != 0:
-            sys.exit("Without any change a test fails, so nothing can be learnt: see .cache/mutants.log")
         free = list(urls)
         running: dict[int, tuple[Mutant, str]] = {}
-        waiting = list(reversed(every))
+        waiting = [*reversed(every), unchanged]
         while waiting or running:
             while waiting and free:
                 mutant, url = waiting.pop(), free.pop()
@@ -139,6 +139,10 @@ def _run(every: Sequence[Mutant], workers: int, results: _Results, *, is_thoroug
             pid, status = os.wait()
             mutant, url = running.pop(pid)
             free.append(url)
+            if mutant is unchanged:
+                if status != 0:
+                    sys.exit("Without any change a test fails, so nothing is learnt: see .cache/mutants.log")
+                continue
             done += 1
             result = SURVIVED if status == 0 else NOTICED
             results.add(mutant, result)
@@ -154,7 +158,20 @@ def _forked(mutant: Mutant, url: str, is_thorough: bool) -> int:
         return pid
     status = 1
     try:
-        status = _tried(mutant, url, THOROUGH if is_thorough else (*FIRST.get(mutant.module, ()), *TESTS))
+        stages = THOROUGH if is_thorough else STAGES
+        status = int(any(_fails(mutant, url, tests) for tests in stages))
+    finally:
+        os._exit(status)
+
+
+def _fails(mutant: Mutant, url: str, tests: Sequence[str]) -> bool:
+    """Whether one of these tests does, in a process that has imported none of the service yet."""
+    pid = os.fork()
+    if pid:
+        return os.waitpid(pid, 0)[1] != 0
+    status = 1
+    try:
+        status = _tried(mutant, url, tests)
     finally:
         sys.stdout.flush()
         os._exit(status)
@@ -171,7 +188,7 @@ def _tried(mutant: Mutant, url: str, tests: Sequence[str]) -> int:
     os.chdir(ROOT)
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = os.devnull
     log = ROOT / ".cache" / "mutants.log"
-    with (Path(os.devnull) if mutant.change else log).open("w") as output:
+    with (Path(os.devnull) if mutant.change else log).open("a") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     signal.alarm(SECONDS_MAX)

@@ -7,17 +7,12 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+# At their bounds; what is equal, in or None is told by the branches and operands themselves.
 _SWAPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
     ast.Gt: ast.GtE,
     ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
 }
 # Calls whose last positional argument is the condition a write is made under, when they have so many.
 _CONDITIONED = {"put": 2, "put_action": 2, "update": 3, "update_action": 3, "check_action": 2}
@@ -78,8 +73,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:  # noqa: C901 
                 yield node, _without(node, operand)
         case ast.Compare(ops=[op]) if type(op) in _SWAPPED:
             yield node, ast.Compare(node.left, [_SWAPPED[type(op)]()], node.comparators)
-        case ast.UnaryOp(op=ast.Not()):
-            yield node, node.operand
+        case ast.Return(value=ast.Compare() | ast.UnaryOp(op=ast.Not()) as value):
+            yield value, ast.UnaryOp(ast.Not(), value)
         case ast.BinOp(op=ast.BitAnd() | ast.BitOr()):
             yield node, node.left
             yield node, node.right

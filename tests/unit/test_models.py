@@ -90,7 +90,7 @@ def test_a_seal_knows_its_merge_and_a_fence_its_erasure() -> None:
     )
     fence = stored_day({**keys_, "erasedAt": {"N": "1795348800000"}, "orderIds": {"SS": ["o"]}})
 
-    assert (seal.merge_started_at, seal.erased_at) == ("2026-11-22T12:00:00.000+00:00", 0)
+    assert (seal.merge_began_ms, seal.erased_at) == (1795348800000, 0)
     assert (fence.merged_into, fence.erased_at, fence.metrics.order_ids) == (None, 1795348800000, {"o"})
 
 
