@@ -34,6 +34,7 @@ STAGES: tuple[tuple[str, ...], ...] = (
     ("tests/unit/test_days.py",),
     (
         "tests/contract/test_erasure.py",
+        "tests/contract/test_erased_identities.py",
         "tests/contract/test_orders.py",
         "tests/contract/test_users.py",
         "tests/contract/test_sweep.py",
