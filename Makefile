@@ -15,7 +15,7 @@ STAGE ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench explore fuzz mutants engines import export sweep build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
+.PHONY: help run test check fmt bench explore fuzz mutants engines import export sweep recount build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
 .DELETE_ON_ERROR:
 
 help: ## list these commands
@@ -24,15 +24,16 @@ help: ## list these commands
 run: install-local ## serve on http://127.0.0.1:8000 with a database in memory
 	@exec $(PYTHON) -m service run
 
-test: install-dev ## run every test this machine can run; ARGS="-k merge" picks some
+test: install-dev install-clients ## run every test this machine can run; ARGS="-k merge" picks some
 	@$(PYTHON) -m pytest -n auto --dist loadscope tests $(ARGS)
 
-check: install-dev install-sam ## format, lint, types, template, build: all that CI asks beside the tests
+check: install-dev install-sam install-sdk ## format, lint, types, template, build: all that CI asks beside the tests
 	$(PYTHON) -m pip check
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy --strict service engines tests bench
 	$(PYTHON) tools/docs_assets.py --check
+	cd sdk && npm run --silent types && npm run --silent build -- --check
 	$(SAM) validate --lint
 	$(SAM) build --parameter-overrides Architecture=$(LAMBDA_ARCHITECTURE)
 
@@ -71,6 +72,13 @@ export: install-local ## write all that is counted as NDJSON; ARGS="--out footfa
 sweep: install-local ## finish merges and erasures whose process died
 	@$(PYTHON) -m service sweep $(ARGS)
 
+.PHONY: sdk install-sdk
+sdk: install-sdk ## build the browser SDK from sdk/src, after a change there; needs Node.js
+	@cd sdk && npm run --silent types && npm run --silent build
+
+recount: install-local ## rebuild days from raw events and compare; ARGS="--all" or a user id
+	@$(PYTHON) -m service recount $(ARGS)
+
 build: install-sam ## build the function for Lambda into .aws-sam/build
 	$(SAM) build --parameter-overrides Architecture=$(LAMBDA_ARCHITECTURE)
 
@@ -98,7 +106,7 @@ lock: install-dev ## write requirements*.txt from requirements*.in; ARGS=--upgra
 	$(LOCK) requirements-sam.in -o requirements-sam.txt
 
 clean: ## remove what was built and cached; .venv stays
-	rm -rf .aws-sam .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .aws-sam .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis sdk/dist sdk/node_modules
 	find service engines tests bench -name __pycache__ -type d -exec rm -rf {} +
 
 # A version manager's shim can be on PATH and not run, so each candidate has to prove itself.
@@ -138,6 +146,25 @@ install-sam: venv
 	  echo "setting up AWS SAM (once, about a minute, 340 MB)…"; \
 	  $(PYTHON) -m venv --clear .venv-sam && \
 	  .venv-sam/bin/python $(INSTALL) requirements-sam.txt && cp requirements-sam.txt .venv-sam/; }
+
+# What it builds is committed, so that only those who change the SDK need Node.js, and those who check.
+install-sdk:
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+	  echo "The browser SDK is built with Node.js 18 or newer and npm, and one of them is missing. On Debian or Ubuntu: apt install nodejs npm. Running the service needs neither." >&2; exit 1; }
+	@cmp -s sdk/package-lock.json sdk/node_modules/.lock || { \
+	  echo "setting up the SDK's build (once, about 5 s)…"; \
+	  (cd sdk && npm ci --silent --ignore-scripts --no-audit --no-fund) && cp sdk/package-lock.json sdk/node_modules/.lock; }
+
+# Other people's clients, which tests/clients drives. Without Node those tests are skipped, but for CI, where they fail.
+.PHONY: install-clients
+CLIENTS := .cache/clients
+install-clients:
+	@command -v node >/dev/null && command -v npm >/dev/null || exit 0; \
+	cmp -s tests/clients/package-lock.json $(CLIENTS)/.lock || { \
+	  echo "setting up the clients that the tests drive (once, about 10 s, 46 MB)…"; \
+	  mkdir -p $(CLIENTS) && \
+	  cp tests/clients/package.json tests/clients/package-lock.json tests/clients/.npmrc $(CLIENTS)/ && \
+	  (cd $(CLIENTS) && npm ci --silent) && cp tests/clients/package-lock.json $(CLIENTS)/.lock; }
 
 # `sam build` calls this with ARTIFACTS_DIR, as the template's BuildMethod: makefile says.
 build-HttpFunction: $(DEPENDENCIES)/.compiled

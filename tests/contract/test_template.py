@@ -17,7 +17,7 @@ from fastapi.routing import iter_route_contexts
 import service
 from service.app import create_app
 from service.dynamodb import Table
-from service.settings import VARIABLES, Settings
+from service.settings import VARIABLES, Settings, SettingsError, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -124,11 +124,36 @@ def test_every_variable_of_the_service_is_declared_and_no_other(function: dict[s
 
 
 def test_what_this_version_lacks_cannot_be_turned_on_from_the_stack(function: dict[str, Any]) -> None:
+    assert function["Environment"]["Variables"]["FOOTFALL_OPENSEARCH_URL"] == ""
+
+
+def test_raw_events_are_kept_when_the_stack_says_so_and_not_by_default(
+    template: dict[str, Any], function: dict[str, Any]
+) -> None:
+    parameter, days = template["Parameters"]["RawEvents"], template["Parameters"]["RawTtlDays"]
     variables = function["Environment"]["Variables"]
 
-    assert {
-        variables[name] for name in VARIABLES if name.startswith(("FOOTFALL_RAW", "FOOTFALL_OPENSEARCH"))
-    } == {""}
+    assert (variables["FOOTFALL_RAW_EVENTS"], variables["FOOTFALL_RAW_TTL_DAYS"]) == (
+        {"Ref": "RawEvents"},
+        {"Ref": "RawTtlDays"},
+    )
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("false", ["true", "false"])
+    for text in parameter["AllowedValues"]:
+        assert load_settings({"FOOTFALL_RAW_EVENTS": text}).raw_events == (text == "true")
+    assert days["Default"] == Settings().raw_ttl_days
+    for number in (days["MinValue"], days["MaxValue"]):
+        assert load_settings({"FOOTFALL_RAW_TTL_DAYS": str(number)}).raw_ttl_days == number
+    for number in (days["MinValue"] - 1, days["MaxValue"] + 1):
+        with pytest.raises(SettingsError):
+            load_settings({"FOOTFALL_RAW_TTL_DAYS": str(number)})
+
+
+def test_with_raw_events_the_sweep_is_on(template: dict[str, Any]) -> None:
+    """It removes what a request that was under way during an erasure has put there since."""
+    for raw_events in ("true", "false"):
+        for sweep in ("true", "false"):
+            given = {"RawEvents": raw_events, "Sweep": sweep}
+            assert holds(template, "HasSweep", given) == ("true" in given.values()), given
 
 
 def test_keys_are_not_echoed(template: dict[str, Any]) -> None:
@@ -165,10 +190,23 @@ def test_nothing_is_paid_for_while_nobody_shops(template: dict[str, Any]) -> Non
 
 def is_on_request(template: dict[str, Any], resource: dict[str, Any]) -> bool:
     """Whether a parameter must be set, which by default is not, before there is such a resource."""
-    if "Condition" not in resource:
-        return False
-    operands = template["Conditions"][resource["Condition"]]["Fn::Equals"]
-    return bool(template["Parameters"][operands[0]["Ref"]]["Default"] != operands[1])
+    return "Condition" in resource and not holds(template, resource["Condition"], {})
+
+
+def holds(template: dict[str, Any], name: str, given: dict[str, str]) -> bool:
+    """Whether a condition does, with these parameters and the defaults of the others."""
+    return _holds(template, template["Conditions"][name], given)
+
+
+def _holds(template: dict[str, Any], condition: dict[str, Any], given: dict[str, str]) -> bool:
+    ((kind, operands),) = condition.items()
+    if kind == "Condition":
+        return holds(template, operands, given)
+    if kind == "Fn::Or":
+        return any(_holds(template, operand, given) for operand in operands)
+    assert kind == "Fn::Equals"
+    name = operands[0]["Ref"]
+    return bool(given.get(name, template["Parameters"][name]["Default"]) == operands[1])
 
 
 def test_the_sweep_is_off_unless_asked_for_and_invokes_this_function_alone(template: dict[str, Any]) -> None:
@@ -207,6 +245,7 @@ def test_the_function_may_do_what_it_does_and_nothing_else(
         "dynamodb:UpdateItem": table,
         "dynamodb:PutItem": table,
         "dynamodb:DeleteItem": table,
+        "dynamodb:BatchWriteItem": table,
         "dynamodb:ConditionCheckItem": table,
         "logs:CreateLogStream": log,
         "logs:PutLogEvents": log,
@@ -220,7 +259,7 @@ def test_the_gateway_answers_preflights_as_the_sdks_need(template: dict[str, Any
         "AllowOrigins": {"Fn::Split": [",", {"Ref": "AllowedOrigins"}]},
         "AllowMethods": ["GET", "POST", "OPTIONS"],
         "AllowHeaders": ["authorization", "content-type", "x-retry-count"],
-        "ExposeHeaders": ["Retry-After", "Footfall-Capacity"],
+        "ExposeHeaders": ["Date", "Retry-After", "Footfall-Capacity"],
         "MaxAge": 7200,
         "AllowCredentials": False,
     }
