@@ -119,9 +119,11 @@ class Shop:
 
     table: Table
     now: datetime
+    has_raw_events: bool = False
 
     def __post_init__(self) -> None:
-        app = create_app(SETTINGS, self.table, now=lambda: self.now)
+        settings = replace(SETTINGS, raw_events=self.has_raw_events)
+        app = create_app(settings, self.table, now=lambda: self.now)
         # Once in an environment's life, while it starts; so no request pays for it.
         app.state.service.check_timezone(self.table.calls(time.monotonic() + 10))
         self.client = httpx.Client(transport=LambdaTransport(as_lambda(app)), base_url=API_URL)

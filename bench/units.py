@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from bench import shop
@@ -61,6 +62,8 @@ class Meter:
         if model.name == "TransactWriteItems":
             sizes = [(before, self._size(action)) for action, before in self._before]
             self.wru += sum(TRANSACTION_FACTOR * write_units(*pair) for pair in sizes)
+        elif model.name == "BatchWriteItem":
+            self.wru += sum(part["CapacityUnits"] for part in parsed["ConsumedCapacity"])
         elif model.name in ("Query", "GetItem"):
             self.rru += max(self._least_read, parsed["ConsumedCapacity"]["CapacityUnits"])
         elif "Error" in parsed:
@@ -140,7 +143,26 @@ def prices(footfall: Shop, reader_id: str) -> list[Price]:
     price("range query, 30 days", lambda: _range(footfall, reader_id, 30))
     price("range query, 366 days", lambda: _range(footfall, reader_id, 366))
     price("range query, 30 days, nobody", lambda: _range(footfall, _user("nobody")["userId"], 30))
+    _price_raw_events(Shop(footfall.table, footfall.now, has_raw_events=True), price)
     return rows
+
+
+def _price_raw_events(keeping: Shop, price: Callable[[str, Callable[[], Reply]], None]) -> None:
+    """The same where raw events are kept."""
+    for count in (1, 10, 20):
+        lean, rich = (_user("keeping", kind, count) for kind in ("lean", "rich"))
+        views = [shop.plain_event(lean, keeping.now, number) for number in range(count)]
+        # Without the order among them, which has a price of its own.
+        numbers = [
+            number for number in range(count + 1) if shop.VISIT[number % len(shop.VISIT)] != "purchase"
+        ]
+        visit = [shop.visit_event(rich, keeping.now, number) for number in numbers[:count]]
+        events = "event" if count == 1 else "events"
+        price(f"{count} {events} kept raw, page views", partial(keeping.send, views))
+        price(f"{count} {events} kept raw, browser", partial(keeping.send, visit))
+    price("the same 20 again: a retry", partial(keeping.send, visit))
+    price("timeline of these 20", partial(keeping.get, f"/v1/users/{rich['userId']}/events"))
+    price("erasure, one day and its raw events", partial(keeping.erase, rich["userId"]))
 
 
 def _user(*parts: object) -> Identity:

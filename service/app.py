@@ -10,12 +10,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import __version__, logs, openapi, problems
+from . import __version__, logs, openapi, problems, routes, user_routes
 from .auth import Keys
 from .capacity import Capacity
 from .dynamodb import Table
 from .problems import Problem
-from .routes import router
 from .service import Service, utc_now
 from .settings import Settings
 
@@ -40,7 +39,8 @@ def create_app(settings: Settings, table: Table, now: Callable[[], datetime] = u
         generate_unique_id_function=openapi.operation_id,
     )
     app.state.service = Service(settings, table, Keys.of(settings), now)
-    app.include_router(router)
+    app.include_router(routes.router)
+    app.include_router(user_routes.router)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_middleware(Envelope)

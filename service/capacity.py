@@ -5,7 +5,7 @@ sizes and formats". A failed conditional write consumes write units by the size 
 its error names none; a cancelled transaction consumes what it would have consumed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -72,3 +72,31 @@ def _value_bytes(typed: Mapping[str, Any]) -> int:
 def _number_bytes(text: str) -> int:
     digits = len(text.lstrip("-").replace(".", "").strip("0"))
     return min(21, ceil(digits / 2) + 1 + text.startswith("-"))
+
+
+def least_units(arguments: Mapping[str, Any]) -> int:
+    """What a write consumes at least, by AWS's rules."""
+    if "RequestItems" in arguments:
+        return 0  # as many as it reports: those it did not process are none
+    if "TransactItems" not in arguments:
+        return write_units()
+    return TRANSACTION_FACTOR * sum(
+        write_units(item_bytes(part.get("Item", {})))
+        for action in arguments["TransactItems"]
+        for part in action.values()
+    )
+
+
+def cancelled_units(actions: Sequence[Mapping[str, Any]], reasons: Sequence[Mapping[str, Any]]) -> int:
+    """What a cancelled transaction consumed: twice the units of each action, as far as the items' sizes are known."""
+    return sum(
+        TRANSACTION_FACTOR
+        * write_units(
+            *(
+                item_bytes(item)
+                for item in (reason.get("Item"), *(part.get("Item") for part in action.values()))
+                if item
+            )
+        )
+        for action, reason in zip(actions, reasons, strict=True)
+    )

@@ -3,6 +3,7 @@
 import os
 import sys
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,14 @@ class _Person:
     user: str
 
 
+@dataclass(frozen=True)
+class _Everybody:
+    """What to read, and the shop's zone where raw events are asked for."""
+
+    table: Table
+    raw_events_in: tzinfo | None
+
+
 @click.command()
 @click.option(
     "--out",
@@ -31,16 +40,24 @@ class _Person:
     help="The file to write, whole or not at all. Default: the standard output.",
 )
 @click.option("--user", metavar="ID", help="One user, with their anonymous ids, instead of everybody.")
+@click.option("--raw-events", "has_raw_events", is_flag=True, help="Of everybody: raw events too.")
 @click.option("--url", help=f"With --user: where Footfall answers.  [default: {DEFAULT_URL}]")
 @key_option
 @patience_option
 def export(
-    *, out: Path | None, user: str | None, url: str | None, secret_key: str | None, patience: float
+    *,
+    out: Path | None,
+    user: str | None,
+    has_raw_events: bool,
+    url: str | None,
+    secret_key: str | None,
+    patience: float,
 ) -> None:
     """Write everything that is counted as NDJSON: every user's days, and whose the anonymous ids are.
 
     Reads the whole table itself, with the credentials and the region that AWS's own tools find (AWS_PROFILE,
-    AWS_REGION). With --user it asks the service instead, with the secret key.
+    AWS_REGION). With --user it asks the service instead, with the secret key; raw events are among the
+    lines where they are kept.
 
     \b
     FOOTFALL_TABLE=footfall-prod AWS_REGION=eu-central-1 python -m service export --out footfall.ndjson
@@ -50,9 +67,10 @@ def export(
     if user is None and url is not None:
         raise click.UsageError("--url is for --user; the whole table is read with AWS credentials.")
     with one_line(CannotExportError, CannotReachError, dev.CannotStartError, OSError):
-        source: Table | _Person
+        source: _Everybody | _Person
         if user is None:
-            _, source = dev.deployment(os.environ)
+            settings, table = dev.deployment(os.environ)
+            source = _Everybody(table, settings.timezone if has_raw_events else None)
         else:
             url = checked_url(url or DEFAULT_URL)
             key = secret_key or ask_for_key(url, dev.DEV_SECRET_KEY)
@@ -68,16 +86,17 @@ def export(
                 partial.replace(out)
             finally:
                 partial.unlink(missing_ok=True)
-    click.echo(f"{totals.days:,} days, {totals.aliases:,} anonymous ids ({price})", err=True)
+    more = f", {totals.raw_events:,} raw events" if totals.raw_events else ""
+    click.echo(f"{totals.days:,} days, {totals.aliases:,} anonymous ids{more} ({price})", err=True)
 
 
-def _export(source: Table | _Person, file: BinaryIO) -> tuple[Totals, str]:
+def _export(source: _Everybody | _Person, file: BinaryIO) -> tuple[Totals, str]:
     """What was written, and what that cost."""
     if isinstance(source, _Person):
         consumed = Consumed()
         totals = person(source.client, source.user, file.write, consumed)
         return totals, _price(consumed.rru, is_estimated=consumed.is_estimated)
-    exported = Export.of(source, file.write)
+    exported = Export.of(source.table, file.write, raw_events_in=source.raw_events_in)
     # On one terminal with the lines themselves there is no place for it.
     is_shown = file is not sys.stdout.buffer or not sys.stdout.isatty()
     with Display() as display:

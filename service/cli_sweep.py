@@ -49,6 +49,8 @@ def sweep_() -> None:
     click.echo(
         f"finished {swept.merges:,} merges and {swept.erasures:,} erasures, {swept.undecided:,} left for the next sweep"
     )
+    if swept.leftovers:
+        click.echo(f"removed {swept.leftovers:,} raw events that arrived while their person was being erased")
     click.echo(
         f"consumed {units(calls.capacity.write_units)} WRU, {units(calls.capacity.read_units)} RRU", err=True
     )

@@ -12,21 +12,32 @@ from typing import Any, NamedTuple
 
 from pynamodb.expressions.condition import Condition
 
-from . import days, ids, keys
+from . import days, keys
 from .days import Addition, Admission, StoredDay
 from .dynamodb import ConditionFailedError, TransactionFailedError
 from .events import Event, epoch_ms
 from .identities import Alias
 from .metrics import Metrics
-from .models import AliasItem, AllOf, DayItem, ErasedBefore, NoneIn, OrderItem, Raw, erased_at_of, stored_day
+from .models import (
+    Add,
+    AliasItem,
+    AllOf,
+    DayItem,
+    ErasedBefore,
+    NoneIn,
+    OrderItem,
+    Raw,
+    erased_at_of,
+    stored_day,
+)
 from .problems import Unavailable
 from .store import ROUNDS_MAX, Work, actions, fits
 
 # A second order with the same id, after so long, is another order. Longer than any return or refund takes.
 CLAIM_DAYS = 400
 
-Follow = Callable[[str], Alias | None]
-"""Ends the merge of an anonymous id and answers whose it is."""
+Follow = Callable[[str], Alias]
+"""Ends the merge of an anonymous id and answers whose it is. Raises Unavailable when it is nobody's any more."""
 
 
 class Owner(NamedTuple):
@@ -94,13 +105,19 @@ class _Target:
     erased_at: int = 0
     # Orders that were claimed before.
     orders: set[str] = field(default_factory=set)
+    # Ids that a write has asked this day for.
+    asked: set[bytes] = field(default_factory=set)
 
     def count(self, chunk: Sequence[Event], admission: Admission) -> None:
         """Decide at most IDS_PER_WRITE_MAX events."""
         self.own, self.other, self.is_read = StoredDay(self.day), StoredDay(self.day), False
+        self.asked.clear()
+        events_max = self.work.settings.max_events_per_user_day
         for _ in range(ROUNDS_MAX):
-            decided = self._decided(chunk)
-            if decided.rejections and not self.is_read:
+            decided = days.admit_beside(
+                chunk, self.own, self.other, events_max, orders=self.orders, erased_at=self.erased_at
+            )
+            if not self.is_read and (decided.rejections or self._may_have_seen(decided)):
                 # Nothing is refused on a guess: what looks too much may hold duplicates.
                 self._read()
                 continue
@@ -112,26 +129,27 @@ class _Target:
                 return
             if decided.admitted and not self._write(decided.admitted):
                 continue
-            admission.admitted += decided.admitted
-            admission.duplicates += decided.duplicates
-            admission.rejections += decided.rejections
+            admission.add(decided)
             return
         raise Unavailable
 
-    def _decided(self, chunk: Sequence[Event]) -> Admission:
-        events_max = self.work.settings.max_events_per_user_day
-        if self.beside is None:
-            return days.admit(chunk, self.own, events_max, orders=self.orders, erased_at=self.erased_at)
-        return days.admit_beside(
-            chunk, self.own, self.other, events_max, orders=self.orders, erased_at=self.erased_at
+    def _may_have_seen(self, decided: Admission) -> bool:
+        """Whether a duplicate, known by its order alone, may be of this day: then its raw event is this request's."""
+        known = self.own.seen | self.other.seen | self.asked
+        return self.work.origin is not None and any(
+            event.message_hash not in known for event in decided.duplicates
         )
 
     def _room_beside(self) -> int:
-        return self.work.settings.max_events_per_user_day - len(self.other.seen) if self.beside else 0
+        """How many events more the other day may know of; all, where there is none."""
+        return self.work.settings.max_events_per_user_day - len(self.other.seen)
 
     def _write(self, admitted: Sequence[Event]) -> bool:
         """Whether it was written; if not, what stood against it is known now."""
+        if max(self.own.erased_at, self.other.erased_at) >= epoch_ms(self.work.now):
+            raise Unavailable  # Dated ahead, and erased by another process in this very moment.
         write = days.addition(admitted, self.own)
+        self.asked |= write.seen
         oldest_ms = min(event.instant_ms for event in admitted)
         parts = self._parts(admitted, write, oldest_ms)
         calls, key = self.work.calls, keys.day_key(self.owner.distinct_id, self.day)
@@ -145,7 +163,7 @@ class _Target:
                 calls.update(key, additions, condition)
         except ConditionFailedError as failed:
             self.is_read = True
-            self._met(failed.item or {})
+            self._met(failed.item)
         except TransactionFailedError as failed:
             for (met, _), item in zip(parts, failed.items, strict=True):
                 if item is not None:
@@ -164,8 +182,11 @@ class _Target:
             fence = Addition(Metrics(), write.seen, set(), set(), set())
             action = work.calls.update_action(
                 keys.day_key(self.beside.distinct_id, self.day),
-                actions(work.settings, self.day, fence),
-                self._may_count(self.beside, fence, oldest_ms),
+                [*actions(work.settings, self.day, fence), Add(DayItem.elsewhere, fence.seen)],
+                AllOf(
+                    self._may_count(self.beside, fence, oldest_ms),
+                    *fits(DayItem.elsewhere, fence.seen, days.ELSEWHERE_IDS_MAX),
+                ),
             )
             parts.append((self._met_other, action))
         if work.is_import:
@@ -185,7 +206,10 @@ class _Target:
     def _may_count(self, owner: Owner, write: Addition, oldest_ms: int) -> Condition:
         """None of the ids is there, the day takes all, and it is neither merged away nor full, nor erased since."""
         events_max = self.work.settings.max_events_per_user_day
-        before_ms = oldest_ms if owner.since_ms is None else min(oldest_ms, owner.since_ms)
+        # What counts after an erasure was received after it as well, whatever its clock says.
+        before_ms = min(oldest_ms, epoch_ms(self.work.now))
+        if owner.since_ms is not None:
+            before_ms = min(before_ms, owner.since_ms)
         return AllOf(
             NoneIn(DayItem.seen, sorted(write.seen)),
             DayItem.merged_into.does_not_exist(),
@@ -200,24 +224,25 @@ class _Target:
     def _read(self) -> None:
         self.is_read = True
         key = keys.day_key(self.owner.distinct_id, self.day)
-        self._met(self.work.calls.get(key, is_consistent=True) or {})
+        self._met(self.work.calls.get(key, is_consistent=True))
         if self.beside is not None:
             key = keys.day_key(self.beside.distinct_id, self.day)
-            self._met_other(self.work.calls.get(key, is_consistent=True) or {})
+            self._met_other(self.work.calls.get(key, is_consistent=True))
 
-    def _met(self, item: Raw) -> None:
+    def _met(self, item: Raw | None) -> None:
         self.own = self._current(self.owner, item)
         if self.own.merged_into:
             self.owner = Owner(self.own.merged_into, self.own.merge_began_ms)
             # What was erased before the merge does not come back through it.
             self.erased_at = max(self.erased_at, self.own.erased_at)
             self.own, self.is_read = StoredDay(self.day), False
+            self.asked.clear()
 
-    def _met_other(self, item: Raw) -> None:
+    def _met_other(self, item: Raw | None) -> None:
         assert self.beside is not None
         self.other = self._current(self.beside, item)
 
-    def _current(self, owner: Owner, item: Raw) -> StoredDay:
+    def _current(self, owner: Owner, item: Raw | None) -> StoredDay:
         stored = stored_day(item) if item else StoredDay(self.day)
         if owner.since_ms is not None and stored.erased_at >= owner.since_ms:
             # The alias or seal that led here was read before the erasure. Sent again, it leads elsewhere.
@@ -226,15 +251,20 @@ class _Target:
 
     def _met_mark(self, item: Raw) -> None:
         self.erased_at = max(self.erased_at, erased_at_of(item))
-        if self.follow is not None and ids.is_anonymous(self.owner.distinct_id):
+        if AliasItem.user_id.attr_name in item:
+            assert self.follow is not None
             alias = self.follow(self.owner.distinct_id)
-            if alias is not None and alias.user_id is not None:
-                self.owner = Owner(alias.user_id, alias.begun_ms)
-                self.erased_at = max(self.erased_at, alias.erased_at)
-                self.own, self.is_read = StoredDay(self.day), False
+            assert alias.user_id is not None
+            self.owner = Owner(alias.user_id, alias.begun_ms)
+            self.erased_at = max(self.erased_at, alias.erased_at)
+            self.own, self.is_read = StoredDay(self.day), False
+            self.asked.clear()
 
     def _met_claim(self, order_id: str, _: Raw) -> None:
         self.orders.add(order_id)
+        if self.work.origin is not None:
+            # By an event of this day, perhaps, which may be here too: its raw event is then this request's as well.
+            self.is_read = False
 
 
 def _claim(work: Work, order_id: str, message_hash: bytes) -> dict[str, Any]:

@@ -13,11 +13,14 @@ NAMES_PER_DAY_MAX = 100
 CURRENCIES_PER_DAY_MAX = 8
 # Kept for export and recount; beyond, orders count and their ids are not kept. 100 of 512 bytes are 50 KB.
 ORDER_IDS_PER_DAY_MAX = 100
+# Ids of events that counted on another user's day. Nobody gets there; 1,500 are 9,000 bytes.
+ELSEWHERE_IDS_MAX = 1_500
 # A merge may take a day's ids to this many times the cap on events, and its ids and its sessions to this many at all;
-# beyond, only counters move. 15,000 of each and the sessions of 10,000 events more are 240,000 bytes; 100 names of 512
-# bytes, each twice, 104,000; 100 order ids 51,000: of 409,600.
+# beyond, only counters move. 13,500 of each and the sessions of 10,000 events more are 222,000 bytes; 100 names of 512
+# bytes, each twice, 104,000; 100 order ids 51,000; 1,500 ids of events elsewhere 9,000; with every counter and currency
+# at its largest 396,650: of 409,600 (tests/engine/test_limits.py).
 MERGED_DAY_FACTOR = 5
-MERGED_DAY_IDS_MAX = 15_000
+MERGED_DAY_IDS_MAX = 13_500
 
 
 @dataclass(slots=True)
@@ -27,6 +30,8 @@ class StoredDay:
     day: str
     metrics: Metrics = field(default_factory=Metrics)
     seen: set[bytes] = field(default_factory=set)
+    # Of those, the ones that count on another user's day.
+    elsewhere: set[bytes] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
     currencies: set[str] = field(default_factory=set)
     revision: int | None = None
@@ -36,6 +41,10 @@ class StoredDay:
     full: bool = False
     # Epoch milliseconds, 0 for never; events of before do not count.
     erased_at: int = 0
+
+    def counted(self, event: Event) -> bool:
+        """Whether it is among the events counted here."""
+        return event.message_hash in self.seen and event.message_hash not in self.elsewhere
 
 
 @dataclass(slots=True)
@@ -56,6 +65,17 @@ class Admission:
     admitted: list[Event] = field(default_factory=list)
     duplicates: list[Event] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    # Of the duplicates, those that this day has counted, and those that the day beside it has.
+    seen: list[Event] = field(default_factory=list)
+    seen_beside: list[Event] = field(default_factory=list)
+
+    def add(self, more: "Admission") -> None:
+        """Take in what became of others."""
+        self.admitted += more.admitted
+        self.duplicates += more.duplicates
+        self.rejections += more.rejections
+        self.seen += more.seen
+        self.seen_beside += more.seen_beside
 
 
 @dataclass(slots=True)
@@ -106,6 +126,7 @@ def admit(
             if part.order_id is not None:
                 orders.add(part.order_id)
             result.admitted.append(event)
+    result.seen = [event for event in result.duplicates if stored.counted(event)]
     return result
 
 
@@ -129,13 +150,27 @@ def admit_beside(
         orders=orders,
         erased_at=max(erased_at, other.erased_at),
     )
-    result.duplicates += [event for event in events if event.message_hash in other.seen]
-    if other.full:
+    for event in events:
+        if event.message_hash in other.seen:
+            result.duplicates.append(event)
+            if own.counted(event):
+                result.seen.append(event)
+            elif other.counted(event):
+                result.seen_beside.append(event)
+    room = _room_elsewhere(other, events_max)
+    if room is not None:
         result.rejections += [
-            _day_full(event, "the day of its first copy is full") for event in result.admitted
+            _day_full(event, "the day of its first copy is full") for event in result.admitted[room:]
         ]
-        result.admitted = []
+        result.admitted = result.admitted[:room]
     return result
+
+
+def _room_elsewhere(other: StoredDay, events_max: int) -> int | None:
+    """How many events a day can still be told not to count; None for any number, as it counts none any more."""
+    if other.full:
+        return 0
+    return ELSEWHERE_IDS_MAX - len(other.elsewhere) if len(other.seen) < events_max else None
 
 
 def addition(events: Sequence[Event], stored: StoredDay) -> Addition:

@@ -29,7 +29,7 @@ DEV_SECRET_KEY = "dev-secret-key"  # noqa: S105 - a default of this machine alon
 ENDPOINT = "AWS_ENDPOINT_URL_DYNAMODB"
 # A browser's preflight, as template.yaml lets API Gateway answer it; a test compares the two.
 CORS_ALLOW_HEADERS = ("authorization", "content-type", "x-retry-count")
-CORS_EXPOSE_HEADERS = ("Retry-After", "Footfall-Capacity")
+CORS_EXPOSE_HEADERS = ("Date", "Retry-After", "Footfall-Capacity")
 CORS_MAX_AGE_SECONDS = 7200
 
 

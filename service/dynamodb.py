@@ -21,7 +21,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action, Update
 
 from . import __version__
-from .capacity import TRANSACTION_FACTOR, Capacity, item_bytes, read_units, write_units
+from .capacity import Capacity, cancelled_units, item_bytes, least_units, read_units, write_units
 from .keys import Key
 from .models import Item, Raw
 from .problems import Unavailable
@@ -36,6 +36,9 @@ CONNECTIONS_MAX = 16
 # botocore does not retry a write that collides with a transaction; it is over in milliseconds.
 CONFLICT_ATTEMPTS_MAX = 5
 CONFLICT_DELAY_SECONDS = 0.02
+
+# BatchWriteItem's own limit.
+BATCH_ITEMS_MAX = 25
 
 _PK, _SK = Item.pk, Item.sk
 _CONDITION_FAILED = "ConditionalCheckFailed"
@@ -243,9 +246,24 @@ class Calls:
         """Write one item whole. Raises ConditionFailedError."""
         self._call("put_item", self.put_action(item, condition)["Put"])
 
-    def delete(self, key: Key) -> None:
-        """Remove one item, if it is there."""
-        self._call("delete_item", self.delete_action(key)["Delete"])
+    def delete(self, key: Key, condition: Condition | None = None) -> None:
+        """Remove one item, if it is there. Raises ConditionFailedError."""
+        self._call("delete_item", self.delete_action(key, condition)["Delete"])
+
+    def delete_all(self, found: Sequence[Key]) -> None:
+        """Remove these items, as far as they are there, in any order."""
+        for start in range(0, len(found), BATCH_ITEMS_MAX):
+            waiting = [
+                {"DeleteRequest": {"Key": _key(key)}} for key in found[start : start + BATCH_ITEMS_MAX]
+            ]
+            for attempt in range(1, CONFLICT_ATTEMPTS_MAX + 1):
+                reply = self._call("batch_write_item", {"RequestItems": {self.table.name: waiting}})
+                waiting = reply.get("UnprocessedItems", {}).get(self.table.name, [])
+                if not waiting:
+                    break
+                self._pause(attempt)
+            else:
+                raise Unavailable
 
     def transact(self, *actions: dict[str, Any]) -> None:
         """All of these or none. Raises TransactionFailedError."""
@@ -265,9 +283,9 @@ class Calls:
         """A put as part of a transaction."""
         return {"Put": self._write({"Item": item.serialize()}, condition)}
 
-    def delete_action(self, key: Key) -> dict[str, Any]:
+    def delete_action(self, key: Key, condition: Condition | None = None) -> dict[str, Any]:
         """A delete as part of a transaction."""
-        return {"Delete": self._write({"Key": _key(key)}, None)}
+        return {"Delete": self._write({"Key": _key(key)}, condition)}
 
     def _write(
         self, target: dict[str, Any], condition: Condition | None, update: Update | None = None
@@ -291,7 +309,7 @@ class Calls:
             except ClientError as error:
                 if not self._is_retried(error, arguments) or attempt == CONFLICT_ATTEMPTS_MAX:
                     raise Unavailable from error
-                time.sleep(random.uniform(0, CONFLICT_DELAY_SECONDS * 2**attempt))  # noqa: S311 - jitter
+                self._pause(attempt)
             except (BotoCoreError, ResponseParserError) as error:
                 raise Unavailable from error
             else:
@@ -301,6 +319,10 @@ class Calls:
                 self._consumed(operation, arguments, reply["ConsumedCapacity"])
                 return reply
         raise AssertionError("unreachable")
+
+    @staticmethod
+    def _pause(attempt: int) -> None:
+        time.sleep(random.uniform(0, CONFLICT_DELAY_SECONDS * 2**attempt))  # noqa: S311 - jitter
 
     def _is_retried(self, error: ClientError, arguments: Mapping[str, Any]) -> bool:
         """Whether to try again at once. Raises what the error means, or the error itself when it is our mistake."""
@@ -315,7 +337,7 @@ class Calls:
                 arguments["TransactItems"]
             )
             codes = {reason.get("Code", "None") for reason in reasons}
-            self._add(write_units=_cancelled_units(arguments["TransactItems"], reasons))
+            self._add(write_units=cancelled_units(arguments["TransactItems"], reasons))
             if _CONDITION_FAILED in codes:
                 raise TransactionFailedError(
                     [
@@ -344,7 +366,7 @@ class Calls:
             least = read_units((), is_consistent=arguments["ConsistentRead"])
             self._add(read_units=max(units, least), is_corrected=units < least)
             return
-        least = _least_units(arguments)
+        least = least_units(arguments)
         # DynamoDB Local 3.1 sums the items of a transaction before it rounds, and does not name the kind of its units.
         is_local = "TransactItems" in arguments and not any("WriteCapacityUnits" in part for part in parts)
         self._add(
@@ -356,32 +378,6 @@ class Calls:
             self.capacity.write_units += write_units
             self.capacity.read_units += read_units
             self.capacity.is_estimated |= is_corrected
-
-
-def _least_units(arguments: Mapping[str, Any]) -> int:
-    """What a write consumes at least, by AWS's rules."""
-    if "TransactItems" not in arguments:
-        return write_units()
-    return TRANSACTION_FACTOR * sum(
-        write_units(item_bytes(part.get("Item", {})))
-        for action in arguments["TransactItems"]
-        for part in action.values()
-    )
-
-
-def _cancelled_units(actions: Sequence[Mapping[str, Any]], reasons: Sequence[Mapping[str, Any]]) -> int:
-    """What a cancelled transaction consumed: twice the units of each action, as far as the items' sizes are known."""
-    return sum(
-        TRANSACTION_FACTOR
-        * write_units(
-            *(
-                item_bytes(item)
-                for item in (reason.get("Item"), *(part.get("Item") for part in action.values()))
-                if item
-            )
-        )
-        for action, reason in zip(actions, reasons, strict=True)
-    )
 
 
 def _key(key: Key) -> dict[str, Any]:

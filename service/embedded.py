@@ -106,6 +106,12 @@ def embedded_table(name: str) -> Table:
 
 
 def _written_keys(operation: str, arguments: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    if operation == "BatchWriteItem":
+        return [
+            (table, request["DeleteRequest"]["Key"])
+            for table, requests in arguments["RequestItems"].items()
+            for request in requests
+        ]
     if operation == "TransactWriteItems":
         actions = [action for member in arguments["TransactItems"] for action in member.values()]
     elif operation in ("PutItem", "UpdateItem", "DeleteItem"):
@@ -124,6 +130,8 @@ def _consumed(
     units = [write_units(*sizes) for sizes in zip(before, after, strict=True)]
     if operation == "TransactWriteItems":
         return [{"CapacityUnits": float(TRANSACTION_FACTOR * sum(units))}]
+    if operation == "BatchWriteItem":
+        return [{"CapacityUnits": float(sum(units))}]
     if units:
         return {"CapacityUnits": float(sum(units))}
     reply = json.loads(body)

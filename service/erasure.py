@@ -7,6 +7,9 @@
 3. Only then the user's own days, so that nothing moves in behind.
 4. The mark says that it is done, and the PENDING row goes.
 
+Raw events of before go with the days of their id. What a request under way puts beside them afterwards is removed once
+no such request can be left: a PENDING row of each id stays behind for the sweep, where raw events are kept.
+
 A day on which an event may still arrive becomes a fence: events of before the erasure are rejected there, whenever
 they arrive, and new ones count. The rest is deleted; imports, which alone reach such days, ask for the mark. Every step
 can be repeated, and those that are not fences ask that the mark still says so: a process that was overtaken does no
@@ -21,7 +24,7 @@ from typing import Any
 
 from pynamodb.expressions.condition import Condition
 
-from . import identities, ids, keys, store
+from . import identities, ids, keys, raw_events, store
 from .dynamodb import ConditionFailedError, TransactionFailedError
 from .events import epoch_ms
 from .identities import Alias
@@ -41,6 +44,7 @@ from .settings import AGE_DAYS_MAX
 from .store import KEEP_SCHEMA, ROUNDS_MAX, Work
 
 ERASURE = "erasure"
+LEFTOVERS = "leftovers"
 # A merge under way may have begun on the day before, when its window began a day earlier.
 _MORE_DAYS = (timedelta(days=-1), timedelta(days=1))
 # A transaction has at most 100 actions, and one of them asks for the mark.
@@ -62,6 +66,7 @@ class Erased:
     erased_at: int
     anonymous_ids: int = 0
     days: int = 0
+    raw_events: int = 0
 
 
 def erase(work: Work, distinct_id: str) -> Erased:
@@ -83,7 +88,12 @@ def erase(work: Work, distinct_id: str) -> Erased:
         except TransactionFailedError:
             continue  # Somebody else was quicker.
         erased = _carried_out(work, distinct_id, erased_at)
-        total = Erased(erased.erased_at, total.anonymous_ids + erased.anonymous_ids, total.days + erased.days)
+        total = Erased(
+            erased.erased_at,
+            total.anonymous_ids + erased.anonymous_ids,
+            total.days + erased.days,
+            total.raw_events + erased.raw_events,
+        )
         if not is_ended_first:
             return total
     raise Unavailable
@@ -120,7 +130,8 @@ def _begun(work: Work, distinct_id: str, mark: Raw) -> int:
     if ids.is_anonymous(distinct_id):
         actions.append(AliasItem.status.set(identities.ERASED))
     as_read = MarkItem.erased_at == before if before else MarkItem.erased_at.does_not_exist()
-    is_free = AllOf(AliasItem.user_id.does_not_exist(), MarkItem.erasing.does_not_exist(), as_read)
+    # Nor is it being erased, which would have changed its time.
+    is_free = AllOf(AliasItem.user_id.does_not_exist(), as_read)
     work.calls.transact(
         work.calls.update_action(keys.mark_key(distinct_id), actions, is_free),
         _pending(work, distinct_id, erased_at),
@@ -135,8 +146,10 @@ def _carried_out(work: Work, distinct_id: str, erased_at: int) -> Erased:
         erased.erased_at = erased_at = _after_every_merge(work, distinct_id, erased_at, aliases)
         for anonymous_id, alias in aliases.items():
             erased.days += _clear(work, anonymous_id, distinct_id, erased_at)
+            erased.raw_events += raw_events.remove(work, anonymous_id, erased_at)
             erased.anonymous_ids += _freed(work, anonymous_id, alias, distinct_id, erased_at)
         erased.days += _clear(work, distinct_id, distinct_id, erased_at)
+        erased.raw_events += raw_events.remove(work, distinct_id, erased_at)
         _end(work, distinct_id, erased_at)
     except _OvertakenError as overtaken:
         if _is_erasing(overtaken.mark):
@@ -189,6 +202,7 @@ def _freed(work: Work, anonymous_id: str, alias: Alias, user_id: str, erased_at:
             ),
             work.calls.delete_action(keys.way_back_key(user_id, anonymous_id)),
             work.calls.delete_action(keys.pending_key(alias.started_at, anonymous_id)),
+            *([_pending(work, anonymous_id, erased_at, LEFTOVERS)] if work.settings.raw_events else []),
         )
     except TransactionFailedError:
         return False  # Another process at the same erasure was quicker.
@@ -204,11 +218,11 @@ def _clear(work: Work, distinct_id: str, marked_id: str, erased_at: int) -> int:
         found = stored.get(day)
         if found is not None and found.erased_at >= erased_at:
             continue  # What is here was counted since.
-        removed += bool(found and found.metrics.counters.get("events"))
         if day not in fenced:
             deleted.append(work.calls.delete_action(keys.day_key(distinct_id, day)))
         elif not _fence(work, distinct_id, day, erased_at):
-            removed -= bool(found and found.metrics.counters.get("events"))
+            continue  # Another process at the same erasure was quicker.
+        removed += bool(found and found.metrics.counters.get("events"))
     for start in range(0, len(deleted), _DELETES_MAX):
         _transact(work, _check(work, marked_id, erased_at), *deleted[start : start + _DELETES_MAX])
     return removed
@@ -234,10 +248,12 @@ def _fence(work: Work, distinct_id: str, day: str, erased_at: int) -> bool:
 
 def _end(work: Work, distinct_id: str, erased_at: int) -> None:
     actions = [MarkItem.erasing.remove(), MarkItem.expires_at.set(_expires_at(work))]
+    if work.settings.raw_events:
+        row = _pending(work, distinct_id, erased_at, LEFTOVERS)
+    else:
+        row = work.calls.delete_action(keys.pending_key(began_at(erased_at), distinct_id))
     _transact(
-        work,
-        work.calls.update_action(keys.mark_key(distinct_id), actions, _is_under_way(erased_at)),
-        work.calls.delete_action(keys.pending_key(began_at(erased_at), distinct_id)),
+        work, work.calls.update_action(keys.mark_key(distinct_id), actions, _is_under_way(erased_at)), row
     )
 
 
@@ -249,9 +265,9 @@ def _check(work: Work, marked_id: str, erased_at: int) -> dict[str, Any]:
     return work.calls.check_action(keys.mark_key(marked_id), _is_under_way(erased_at))
 
 
-def _pending(work: Work, distinct_id: str, erased_at: int) -> dict[str, Any]:
+def _pending(work: Work, distinct_id: str, erased_at: int, kind: str = ERASURE) -> dict[str, Any]:
     pk, sk = keys.pending_key(began_at(erased_at), distinct_id)
-    return work.calls.put_action(PendingItem(pk, sk, kind=ERASURE))
+    return work.calls.put_action(PendingItem(pk, sk, kind=kind))
 
 
 def _transact(work: Work, mark: dict[str, Any], *others: dict[str, Any]) -> None:

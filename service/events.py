@@ -69,6 +69,8 @@ class Event:
     part: metrics.Contribution | None = None
     # Epoch milliseconds of its timestamp; the time of receipt where it has none.
     instant_ms: int = 0
+    # Its JSON, where raw events are kept.
+    sent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,11 @@ def _timestamp(raw: Mapping[str, Any]) -> object:
 def epoch_ms(instant: datetime) -> int:
     """Whole milliseconds since 1970, rounded down."""
     return (instant - _EPOCH) // _MILLISECOND
+
+
+def moment(instant_ms: int) -> datetime:
+    """The instant of these milliseconds since 1970."""
+    return _EPOCH + instant_ms * _MILLISECOND
 
 
 def timestamp(value: object) -> datetime:

@@ -84,11 +84,38 @@ USER = {
     "lastDay": _DAY,
 }
 MERGED = {"userId": "u-42", "anonymousId": f"anon_{_ANONYMOUS_ID}", "status": "merged", "days": 3}
-ERASED = {"userId": "u-42", "erasedAt": "2026-11-22T12:00:00.000+00:00", "anonymousIds": 1, "days": 4}
+ERASED = {
+    "userId": "u-42",
+    "erasedAt": "2026-11-22T12:00:00.000+00:00",
+    "anonymousIds": 1,
+    "days": 4,
+    "rawEvents": 0,
+}
+TIMELINE: dict[str, Any] = {
+    "userId": "u-42",
+    "from": "2026-11-01",
+    "to": "2026-11-30",
+    "timezone": "Europe/Berlin",
+    "events": [
+        {
+            "type": "track",
+            "event": "Order Completed",
+            "messageId": "m-2",
+            "userId": "u-42",
+            "timestamp": "2026-11-22T10:04:11.500Z",
+            "properties": {"orderId": "1001", "revenue": 59.9, "currency": "EUR"},
+            "receivedAt": "2026-11-22T10:04:12.031Z",
+        }
+    ],
+    # Not null, which the document would be left without.
+    "nextCursor": "MTc5NTM0MTg1MjAzMSAxNzk1MzQxODUxNTAwIDBhYjkxYzJlNWQ3Zg",
+}
+_EVENT = {name: value for name, value in TIMELINE["events"][0].items() if name != "receivedAt"}
 EXPORTED = b"\n".join(
     (
         replies.alias_body(f"anon_{_ANONYMOUS_ID}", "u-42", "merged"),
         replies.day_body("u-42", StoredDay(_DAY, _NUMBERS)),
+        replies.json_body({"receivedAt": TIMELINE["events"][0]["receivedAt"], "event": _EVENT}),
         b"",
     )
 ).decode()
@@ -121,6 +148,11 @@ PROBLEMS: dict[str, problems.Problem] = {
     "invalid_cursor": problems.InvalidRequest(
         "cursor is what Footfall-Next-Cursor of the page before said.", code="invalid_cursor"
     ),
+    "invalid_cursor_of_timeline": problems.InvalidRequest(
+        "cursor is what nextCursor of the page before said.", code="invalid_cursor"
+    ),
+    "invalid_limit": problems.InvalidRequest("limit is a whole number from 1 to 1000."),
+    "raw_events_off": problems.NotEnabled(),
     "internal_error": problems.Unexpected(),
     "unavailable": problems.Unavailable(),
     "misconfigured": problems.Unavailable(

@@ -22,7 +22,9 @@ def person(client: Client, user: str, write: Callable[[bytes], object], consumed
         reply = client.request("GET", path + query, consumed, headers={"Accept": _NDJSON})
         _require_page(client, reply)
         for line in reply.data.splitlines():
-            if b'"day":' in line:
+            if line.startswith(b'{"receivedAt":'):
+                totals.raw_events += 1
+            elif b'"day":' in line:
                 totals.days += 1
             else:
                 totals.aliases += 1

@@ -2,12 +2,12 @@
 
 import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from . import counting, days, identities, merge
+from . import counting, days, identities, merge, raw_events
 from .counting import Owner
 from .days import Admission, Outcome
 from .events import LINKING_TYPES, Event, Rejection
@@ -60,18 +60,57 @@ def ingest(work: Work, events: Sequence[Event]) -> Outcome:
     tasks = list(groups.items())
     # In another order at each attempt, so that what the deadline cuts off differs and retries make progress.
     random.shuffle(tasks)
-    for admission in _side_by_side(lambda task: _count(work, *task), tasks, outcome):
+    admissions = dict(_side_by_side(lambda task: (task[0], _count(work, *task)), tasks, outcome))
+    for admission in admissions.values():
         outcome.accepted += len(admission.admitted)
         outcome.duplicates += len(admission.duplicates)
         outcome.rejected += admission.rejections
+    if work.origin is not None:
+        kept = list(_kept(groups, admissions))
+        random.shuffle(kept)
+        _side_by_side(lambda task: raw_events.keep(work, *task), kept, outcome)
     return outcome
+
+
+def _kept(
+    groups: Mapping[_GroupKey, _Group], admissions: Mapping[_GroupKey, Admission]
+) -> Iterator[tuple[str, list[Event]]]:
+    """The raw events to keep, by the id that they are found under: all that count, those of an earlier try too.
+
+    An event with both ids is kept with its visitor's, as a first try without the userId was. An id of which something
+    is undecided is left for the retry, which then makes the same key. Days are kept apart: an erasure that is under
+    way may let one of them count and not the other.
+    """
+    kept: dict[tuple[str, _GroupKey], list[Event]] = {}
+    undecided: set[str | None] = set()
+    for key, group in groups.items():
+        _, _, beside = key
+        admission = admissions.get(key)
+        if admission is None:
+            undecided.update(distinct_id for event in group.events for distinct_id in _ids(event))
+            continue
+        for event in admission.admitted + admission.seen:
+            # The visitor is another user's, whose history this is not.
+            distinct_id = event.user_id if beside else event.anonymous_id or event.user_id
+            assert distinct_id is not None
+            kept.setdefault((distinct_id, key), []).append(event)
+        for event in admission.seen_beside:
+            assert event.anonymous_id is not None
+            kept.setdefault((event.anonymous_id, key), []).append(event)
+    return (
+        (distinct_id, events) for (distinct_id, _), events in kept.items() if distinct_id not in undecided
+    )
+
+
+def _ids(event: Event) -> tuple[str | None, str | None]:
+    return event.user_id, event.anonymous_id
 
 
 def _identities(events: Sequence[Event]) -> dict[str, _Identity]:
     """The anonymous ids whose aliases matter, each with the users it is said to be."""
     wanted: dict[str, _Identity] = {}
     for event in events:
-        for anonymous_id in _anonymous_ids(event):
+        if anonymous_id := _anonymous_id(event):
             identity = wanted.setdefault(anonymous_id, _Identity(anonymous_id))
             if event.user_id:
                 last_ms = identity.user_ids.get(event.user_id, event.instant_ms)
@@ -80,11 +119,9 @@ def _identities(events: Sequence[Event]) -> dict[str, _Identity]:
     return wanted
 
 
-def _anonymous_ids(event: Event) -> list[str]:
-    """Those whose alias an event rests on."""
-    if event.anonymous_id is None and event.previous_id is None:
-        return []  # the common case of a server's events
-    return [a for a in (event.previous_id, event.anonymous_id) if a and (event.user_id or event.part)]
+def _anonymous_id(event: Event) -> str | None:
+    """The one whose alias an event rests on; none, where it says nothing of a user and counts nothing."""
+    return (event.previous_id or event.anonymous_id) if event.user_id or event.part else None
 
 
 def _resolve(work: Work, identity: _Identity) -> _Identity:
@@ -100,7 +137,7 @@ def _resolve(work: Work, identity: _Identity) -> _Identity:
     if (
         alias
         and alias.is_merging
-        and (identity.user_ids or work.is_import or merge.is_abandoned(alias, work.now))
+        and (identity.user_ids or work.is_import or merge.is_over(alias.begun_ms, work.now))
     ):
         # Somebody else's merge too: events with both ids look for their first copy where it leads.
         alias = merge.finished(work, anonymous_id, alias)
@@ -115,17 +152,18 @@ def _sort_in(
     outcome: Outcome,
 ) -> None:
     """Put an event to the others of its owner and day; accept or reject what is not counted."""
-    anonymous_ids = _anonymous_ids(event)
-    if any(anonymous_id not in known for anonymous_id in anonymous_ids):
+    anonymous_id = _anonymous_id(event)
+    identity = known.get(anonymous_id) if anonymous_id else _Identity("")
+    if identity is None:
         return  # undecided, with its identity
-    identities_of = [known[anonymous_id] for anonymous_id in anonymous_ids]
-    if any(_is_erased(event, identity) for identity in identities_of):
+    alias = identity.alias
+    if event.user_id in identity.erased or (alias and event.instant_ms <= alias.erased_at):
+        # Of before the time when its visitor, or the user it says it was, was erased.
         outcome.rejected.append(days.erased(event))
         return
-    aliases = [identity.alias for identity in identities_of if identity.alias and identity.alias.user_id]
-    others = [alias for alias in aliases if event.user_id and alias.user_id != event.user_id]
+    other = alias if alias and event.user_id not in (None, alias.user_id) else None
     if event.day is None:
-        if others and event.type in LINKING_TYPES:
+        if other and event.type in LINKING_TYPES:
             outcome.rejected.append(
                 Rejection(
                     event.index, event.message_id, "identity_conflict", "the anonymous id is another user's"
@@ -134,25 +172,19 @@ def _sort_in(
         else:
             outcome.accepted += 1
         return
-    followed = [alias for alias in aliases if alias not in others and alias.is_merged]
-    owner = event.user_id or (followed[0].user_id if followed else event.anonymous_id)
+    followed = alias if alias and alias.is_merged and not other else None
+    owner = event.user_id or (followed.user_id if followed else event.anonymous_id)
     assert owner is not None
-    group = groups.setdefault((owner, event.day, others[0].user_id if others else None), _Group())
+    group = groups.setdefault((owner, event.day, other.user_id if other else None), _Group())
     group.events.append(event)
-    if aliases:
+    if followed:
         group.since_ms = _earliest(group.since_ms, followed)
-        group.beside_since_ms = _earliest(group.beside_since_ms, others)
+    if other:
+        group.beside_since_ms = _earliest(group.beside_since_ms, other)
 
 
-def _is_erased(event: Event, identity: _Identity) -> bool:
-    """Whether it is of before the time when its visitor, or the user it says it was, was erased."""
-    is_before = identity.alias is not None and event.instant_ms <= identity.alias.erased_at
-    return is_before or event.user_id in identity.erased
-
-
-def _earliest(since_ms: int | None, aliases: Sequence[Alias]) -> int | None:
-    begun = [alias.begun_ms for alias in aliases]
-    return min(begun if since_ms is None else [since_ms, *begun], default=None)
+def _earliest(since_ms: int | None, alias: Alias) -> int:
+    return alias.begun_ms if since_ms is None else min(since_ms, alias.begun_ms)
 
 
 def _count(work: Work, key: _GroupKey, group: _Group) -> Admission:
@@ -163,14 +195,16 @@ def _count(work: Work, key: _GroupKey, group: _Group) -> Admission:
         day,
         group.events,
         beside=Owner(beside, group.beside_since_ms) if beside else None,
-        follow=functools.partial(_alias_of, work) if work.is_import else None,
+        follow=functools.partial(_followed, work),
     )
 
 
-def _alias_of(work: Work, anonymous_id: str) -> Alias | None:
-    """Whose an anonymous id is by now, its merge ended."""
+def _followed(work: Work, anonymous_id: str) -> Alias:
+    """Whose an anonymous id is by now, its merge ended. Raises Unavailable when it is nobody's any more."""
     alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
-    return merge.finished(work, anonymous_id, alias) if alias and alias.is_merging else alias
+    if alias is None or alias.user_id is None:
+        raise Unavailable
+    return merge.finished(work, anonymous_id, alias)
 
 
 def _side_by_side(
@@ -190,5 +224,5 @@ def _side_by_side(
         try:
             results.append(attempt())
         except Unavailable as undecided:
-            outcome.undecided = outcome.undecided or undecided
+            outcome.undecided = undecided
     return results

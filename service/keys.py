@@ -5,6 +5,7 @@
     USER#<anonymous id>  ALIAS                 the user this anonymous id belongs to
     USER#<user id>       ALIAS#<anonymous id>  the way back
     USER#<user id>       ERASED                when the user was erased
+    USER#<distinct id>   EVENTS#<first>#<hash> raw events of one request; the time of the first, and of which they are
     ORDER#<hash>         ORDER                 which event an order was counted by
     PENDING#<0-f>        <startedAt>#<id>      a merge or an erasure begun and not ended
     SETTINGS             SETTINGS              what the table remembers of its configuration
@@ -13,15 +14,22 @@ A distinct id is a user id or an anonymous id. It may contain `#`, so a key is a
 """
 
 import hashlib
+from datetime import datetime
 from typing import NamedTuple
 
 from . import ids
+from .events import epoch_ms, moment
 
 _USER = "USER#"
 _DAY = "DAY#"
 _WAY_BACK = "ALIAS#"
 _PENDING = "PENDING#"
 _ORDER = "ORDER#"
+_EVENTS = "EVENTS#"
+
+
+# DynamoDB's own limit is 1,024 bytes; `following` takes one. The longest of ours, with an id of 128 characters, is 528.
+SORT_KEY_BYTES_MAX = 1_023
 
 
 class Key(NamedTuple):
@@ -34,6 +42,11 @@ class Key(NamedTuple):
 def user_pk(distinct_id: str) -> str:
     """The partition of a user or of an anonymous visitor."""
     return _USER + distinct_id
+
+
+def distinct_id_of(pk: str) -> str | None:
+    """Whose a partition is; None for one that is nobody's."""
+    return pk.removeprefix(_USER) if pk.startswith(_USER) else None
 
 
 def day_key(distinct_id: str, day: str) -> Key:
@@ -61,9 +74,9 @@ def is_day(sk: str) -> bool:
     return sk.startswith(_DAY)
 
 
-def person() -> tuple[str, str]:
-    """The sort keys between which all that is held on a person lies: the ways back, then the days."""
-    return _WAY_BACK, "DAY$"
+def is_exported(sk: str) -> bool:
+    """Whether a sort key is that of what an export of a person shows: ways back, days, raw events."""
+    return sk.startswith((_WAY_BACK, _DAY, _EVENTS))
 
 
 def following(sk: str) -> str:
@@ -84,6 +97,37 @@ def erased_key(user_id: str) -> Key:
 def mark_key(distinct_id: str) -> Key:
     """The item that speaks of the whole id, not of a day: an anonymous id's alias, a user's erasure."""
     return alias_key(distinct_id) if ids.is_anonymous(distinct_id) else erased_key(distinct_id)
+
+
+def events_key(distinct_id: str, first_ms: int, digest: str) -> Key:
+    """Raw events of one request; `first_ms` is the earliest one's time, `digest` tells which they are."""
+    return Key(user_pk(distinct_id), f"{_EVENTS}{_instant(first_ms)}#{digest}")
+
+
+def events_between(first_ms: int, last_ms: int) -> tuple[str, str]:
+    """The sort keys between which raw events lie whose first is of these times, both inclusive. `$` follows `#`."""
+    return _EVENTS + _instant(first_ms), f"{_EVENTS}{_instant(last_ms)}$"
+
+
+def every_events() -> tuple[str, str]:
+    """The sort keys between which all raw events of a partition lie."""
+    return _EVENTS, "EVENTS$"
+
+
+def is_events(sk: str) -> bool:
+    """Whether a sort key is that of raw events."""
+    return sk.startswith(_EVENTS)
+
+
+def first_ms_of(sk: str) -> int:
+    """When the first of an item's raw events happened."""
+    text = sk.removeprefix(_EVENTS).partition("#")[0]
+    return epoch_ms(datetime.fromisoformat(text))
+
+
+def _instant(instant_ms: int) -> str:
+    """Of one length, so that times sort as text: 2026-11-22T10:00:00.000Z."""
+    return moment(instant_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def order_key(order_id: str) -> Key:

@@ -60,11 +60,6 @@ def finished(work: Work, anonymous_id: str, alias: Alias) -> Alias:
     return identities.finish(work, anonymous_id, replace(alias, erased_at=erased_at), days_moved)
 
 
-def is_abandoned(alias: Alias, now: datetime) -> bool:
-    """Whether a merge has been under way for so long that its process is taken for dead."""
-    return alias.is_merging and is_over(alias.begun_ms, now)
-
-
 def is_over(begun_ms: int, now: datetime) -> bool:
     """Whether what began then, in epoch milliseconds, is done or dead by now."""
     return epoch_ms(now - ABANDONED_AFTER) > begun_ms

@@ -102,6 +102,8 @@ class DayItem(Item):
     # Six-byte hashes of messageIds and of session ids.
     seen = BinarySetAttribute(legacy_encoding=False)
     sessions = BinarySetAttribute(legacy_encoding=False)
+    # Of `seen`, those that count on another user's day.
+    elsewhere = BinarySetAttribute(null=True, legacy_encoding=False)
     order_ids = UnicodeSetAttribute(null=True, attr_name="orderIds")
     # What bounds the families above.
     names = UnicodeSetAttribute(null=True)
@@ -161,6 +163,16 @@ class PendingItem(Item):
     kind = UnicodeAttribute()
 
 
+class EventsItem(Item):
+    """Raw events of one request and one identity, as `packing` has them."""
+
+    # Epoch milliseconds.
+    received_at = NumberAttribute(attr_name="receivedAt")
+    # How many.
+    events = NumberAttribute()
+    payload = BinaryAttribute(legacy_encoding=False)
+
+
 class SettingsItem(Item):
     """What a table must keep for as long as it has data."""
 
@@ -209,6 +221,7 @@ def stored_day(raw: Raw, *, with_ids: bool = True) -> StoredDay:
     day.metrics.sessions = _value(raw, DayItem.sessions, set())
     if with_ids:
         day.seen = _value(raw, DayItem.seen, set())
+        day.elsewhere = _value(raw, DayItem.elsewhere, set())
         day.names = _value(raw, DayItem.names, set())
         day.currencies = _value(raw, DayItem.currencies, set())
         day.metrics.order_ids = _value(raw, DayItem.order_ids, set())

@@ -41,6 +41,9 @@ _WHEN = {
     "invalid_id": "an id that cannot be one.",
     "invalid_range": "`from` or `to` is no day, `from` is after `to`, or the range or the answer is too long.",
     "invalid_cursor": "`cursor` is not from a page before.",
+    "invalid_cursor_of_timeline": "`cursor` is not from a page before.",
+    "invalid_limit": "`limit` is no whole number from 1 to 1000.",
+    "raw_events_off": "this deployment keeps no raw events; the answer says how it would.",
     "internal_error": "our own mistake. Sending the same again is safe.",
     "unavailable": "not everything could be decided now. Send the same again, after Retry-After seconds.",
     "misconfigured": "the deployment does not fit its table.",
@@ -173,6 +176,26 @@ ERASE = _route(
     "an anonymous visitor who is nobody's. Events of until then are rejected as `erased`, whenever they arrive; later "
     "ones count, as somebody new's. After a 503 the same call goes on where it stopped."
 }
+TIMELINE = _route(
+    "What a user did, event by event",
+    "users",
+    _json("TimelineReply", examples.TIMELINE),
+    (
+        *_OF_THE_SECRET_KEY,
+        "invalid_id",
+        "invalid_range",
+        "invalid_cursor_of_timeline",
+        "invalid_limit",
+        "raw_events_off",
+        *_OF_THE_TABLE,
+    ),
+    security=_SECRET_KEY,
+) | {
+    "description": "From raw events, which are kept where `FOOTFALL_RAW_EVENTS` is on; where it is off, a 501 says how "
+    "to turn it on. Events of the anonymous ids that became the user are among them. The newest receipt comes first, "
+    "and in it the newest event; one that arrived more than once is there once, as it first arrived. Ask again with "
+    "`nextCursor` as `cursor` until it is null. A page may hold fewer events than `limit`."
+}
 EXPORT = _route(
     "Everything held on a person",
     "users",
@@ -190,8 +213,8 @@ EXPORT = _route(
     "time is up. For a merged anonymous id the answer is the user's."
 }
 EXPORT["responses"][200]["description"] = (
-    "A JSON object a line: first the anonymous ids, each an ExportedAnonymousId, then the days, each an ExportedDay. "
-    "Empty for a person never seen."
+    "A JSON object a line: first the anonymous ids, each an ExportedAnonymousId, then the days, each an ExportedDay, "
+    "then the raw events, each an ExportedRawEvent, where they are kept. Empty for a person never seen."
 )
 EXPORT["responses"][200]["headers"]["Footfall-Next-Cursor"] = _NEXT_CURSOR
 HEALTH = _route(

@@ -1,17 +1,19 @@
-"""Everything held on one person, page by page, as NDJSON: whose the anonymous ids are, then the days.
+"""Everything held on one person, page by page, as NDJSON: whose the anonymous ids are, the days, the raw events.
 
 The lines of `python -m service export`, for one user: {"anonymousId", "userId", "status"}, and a day as a range query
-has it with "userId" and "orderIds" beside.
+has it with "userId" and "orderIds" beside. Where raw events are kept, also {"receivedAt", "event"} for each.
 """
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from . import identities, ids, keys, merge, replies
+from . import identities, keys, merge, raw_events, replies
 from .models import Item, Raw, stored_day
 from .problems import InvalidRequest, Unavailable
+from .raw_events import Source
 from .store import Work
 
 _SK = Item.sk.attr_name
@@ -25,35 +27,72 @@ class Page:
     next_cursor: str | None
 
 
+class _Line(NamedTuple):
+    """A line, and where it stands: in whose partition, in which item, as which line of it."""
+
+    distinct_id: str
+    sk: str
+    number: int
+    text: bytes = b""
+
+
 def page(work: Work, owner: str, cursor: str | None, bytes_max: int) -> Page:
     """The lines of this person after the cursor, as many as fit in `bytes_max` and in the time that is left.
 
     Raises InvalidRequest for a cursor that is none; Unavailable when there is no time for a single line.
     """
-    after = None if cursor is None else _decoded(cursor)
-    lines: list[bytes] = []
+    last = None if cursor is None else _decoded(cursor)
+    texts: list[bytes] = []
     size_bytes = 0
     try:
-        for item in _items(work, owner, after):
-            line = _line(work, owner, item)
-            if lines and after is not None and size_bytes + len(line) > bytes_max:
-                return Page(b"".join(lines), _encoded(after))
-            after = item[_SK]["S"]
-            lines.append(line)
-            size_bytes += len(line)
+        for line in _lines(work, owner, last):
+            if texts and last is not None and size_bytes + replies.wire_bytes(line.text) > bytes_max:
+                return Page(b"".join(texts), _encoded(last))
+            last = line
+            texts.append(line.text)
+            size_bytes += replies.wire_bytes(line.text)
     except Unavailable:
-        if not lines or after is None:
+        if not texts or last is None:
             raise
-        return Page(b"".join(lines), _encoded(after))
-    return Page(b"".join(lines), None)
+        return Page(b"".join(texts), _encoded(last))
+    return Page(b"".join(texts), None)
 
 
-def _items(work: Work, owner: str, after: str | None) -> Iterator[Raw]:
-    """The ways back, and the days as they are once those have been read: the merges they lead to have ended by then."""
-    for first, last in (keys.every_way_back(), keys.every_day()):
-        start = first if after is None else max(first, keys.following(after))
-        if start <= last:
-            yield from work.calls.query(keys.user_pk(owner), (start, last), is_consistent=True)
+def _lines(work: Work, owner: str, last: _Line | None) -> Iterator[_Line]:
+    """The ways back, and the days as they are once those have been read: the merges they lead to have ended by then.
+    Then the raw events, under each id in turn."""
+    # Whose events the page before ended with, if it got beyond the owner's.
+    visitor = None if last is None or last.distinct_id == owner else last.distinct_id
+    if visitor is None:
+        for bounds in (keys.every_way_back(), keys.every_day()):
+            for item in _items(work, owner, bounds, last):
+                yield _Line(owner, item[_SK]["S"], 0, _line(work, owner, item))
+    for source in raw_events.sources(work, owner, is_consistent=True):
+        # The owner's come first, whatever the name, then those of the anonymous ids in their order.
+        if visitor is not None and (source.distinct_id == owner or source.distinct_id < visitor):
+            continue
+        here = last if last is not None and last.distinct_id == source.distinct_id else None
+        yield from _raw_lines(work, source, here)
+
+
+def _raw_lines(work: Work, source: Source, last: _Line | None) -> Iterator[_Line]:
+    for item in _items(work, source.distinct_id, keys.every_events(), last):
+        if raw_events.is_erased(item, source.erased_at):
+            continue
+        sk = item[_SK]["S"]
+        for number, raw in enumerate(raw_events.read(item, work.settings.timezone)):
+            if last is None or (sk, number) > (last.sk, last.number):
+                yield _Line(source.distinct_id, sk, number, replies.raw_event_body(raw) + b"\n")
+
+
+def _items(work: Work, distinct_id: str, bounds: tuple[str, str], last: _Line | None) -> Iterable[Raw]:
+    """What lies between the bounds, from the item of the last line on; that one too, if it has several lines."""
+    first, end = bounds
+    if last is not None:
+        first = max(first, last.sk if keys.is_events(last.sk) else keys.following(last.sk))
+    if first > end:
+        return ()
+    return work.calls.query(keys.user_pk(distinct_id), (first, end), is_consistent=True)
 
 
 def _line(work: Work, owner: str, item: Raw) -> bytes:
@@ -70,18 +109,19 @@ def _line(work: Work, owner: str, item: Raw) -> bytes:
     return b"" if alias is None else replies.alias_body(anonymous_id, alias.user_id, alias.status) + b"\n"
 
 
-def _encoded(sk: str) -> str:
-    return base64.urlsafe_b64encode(sk.encode()).decode().rstrip("=")
+def _encoded(line: _Line) -> str:
+    text = f"{line.distinct_id}\n{line.sk}\n{line.number}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _decoded(cursor: str) -> str:
+def _decoded(cursor: str) -> _Line:
     try:
-        sk = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
+        text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
+        distinct_id, sk, number = text.split("\n")
+        if distinct_id and keys.is_exported(sk) and len(text.encode()) <= keys.SORT_KEY_BYTES_MAX:
+            return _Line(distinct_id, sk, int(number))
     except (UnicodeError, binascii.Error, ValueError):
-        sk = ""
-    first, last = keys.person()
-    if not first <= sk <= last or len(sk) > 2 * ids.ID_CHARACTERS_MAX:
-        raise InvalidRequest(
-            "cursor is what Footfall-Next-Cursor of the page before said.", code="invalid_cursor"
-        )
-    return sk
+        pass
+    raise InvalidRequest(
+        "cursor is what Footfall-Next-Cursor of the page before said.", code="invalid_cursor"
+    )

@@ -11,6 +11,7 @@
     ├── InvalidJson         400  invalid_json
     ├── InvalidRequest      422  invalid_request, invalid_id, invalid_range, invalid_cursor
     ├── Unexpected          500  internal_error
+    ├── NotEnabled          501  raw_events_off
     └── Unavailable         503  unavailable, misconfigured
 
 A body never repeats what was sent, and never exceeds a few hundred bytes.
@@ -137,6 +138,18 @@ class InvalidRequest(Problem):
 
 class Unexpected(Problem):
     """Our own mistake."""
+
+
+class NotEnabled(Problem):
+    """A part of the service that this deployment has not turned on."""
+
+    status = 501
+    code = "raw_events_off"
+    title = "Not enabled"
+    detail = (
+        "This deployment keeps no raw events. Deploy with the parameter RawEvents=true, or set FOOTFALL_RAW_EVENTS=1, \
+to keep them from then on."
+    )
 
 
 class Unavailable(Problem):

@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
+from . import packing
 from .days import Outcome, StoredDay
 from .metrics import COUNTERS, Metrics
 from .money import decimal_text
+from .packing import RawEvent
 
 REJECTED_LISTED_MAX = 100
 MESSAGE_ID_CHARACTERS_MAX = 128
@@ -64,6 +66,11 @@ def day_body(distinct_id: str, stored: StoredDay) -> bytes:
     return _numbers(head, stored.metrics)
 
 
+def raw_event_body(raw: RawEvent) -> bytes:
+    """An event as it was sent, and when it arrived."""
+    return packing.json_text({"receivedAt": raw.received_at, "event": raw.sent}).encode()
+
+
 def alias_body(anonymous_id: str, user_id: str | None, status: str) -> bytes:
     """Whose an anonymous id is."""
     return json_body({"anonymousId": anonymous_id, "userId": user_id, "status": status})
@@ -91,6 +98,13 @@ def _money(amounts_minor: Mapping[str, int]) -> bytes:
     """Written as text: a binary float would round what passes 2^53 minor units."""
     members = (f'"{code}":{decimal_text(minor, code)}' for code, minor in sorted(amounts_minor.items()))
     return ("{" + ",".join(members) + "}").encode()
+
+
+def wire_bytes(body: str | bytes) -> int:
+    """What a body takes in the function's reply, where it is a JSON string: quotes and backslashes count twice."""
+    if isinstance(body, str):
+        return len(body) + body.count('"') + body.count("\\")
+    return len(body) + body.count(b'"') + body.count(b"\\")
 
 
 def json_body(value: object) -> bytes:

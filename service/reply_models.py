@@ -5,6 +5,7 @@ Only /openapi.json needs them, and a cold start does not import them. What is al
 """
 
 from datetime import date, datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -139,6 +140,27 @@ class ErasureReply(_Reply):
     )
     anonymous_ids: int = Field(description="Anonymous ids that belonged to the user, and are nobody's now.")
     days: int = Field(description="Days with events, of the user and of those anonymous ids.")
+    raw_events: int = Field(description="Raw events, of the user and of those anonymous ids.")
+
+
+class TimelineReply(_Asked):
+    """What a user did between two days, both inclusive, event by event."""
+
+    first_day: date = Field(alias="from", description="As asked for, or 29 days before `to`.")
+    last_day: date = Field(alias="to", description="As asked for, or today.")
+    timezone: str = Field(description="IANA name of the zone the days are in.")
+    events: list[dict[str, Any]] = Field(
+        description="Each as it was sent, with the batch's `context` in its own, and with `receivedAt`; without the "
+        "write key and `context.userToken`."
+    )
+    next_cursor: str | None = Field(description="The `cursor` of the next page; null after the last.")
+
+
+class ExportedRawEvent(_Reply):
+    """A line of an export: one raw event."""
+
+    received_at: datetime = Field(description="When it arrived.")
+    event: dict[str, Any] = Field(description="As it was sent.")
 
 
 class ExportedDay(_Numbers):
@@ -218,6 +240,7 @@ class ProblemReply(BaseModel):
             "invalid_range",
             "invalid_cursor",
             "internal_error",
+            "raw_events_off",
             "unavailable",
             "misconfigured",
         ],
@@ -237,8 +260,10 @@ REPLIES: tuple[type[BaseModel], ...] = (
     UserReply,
     MergeReply,
     ErasureReply,
+    TimelineReply,
     ExportedDay,
     ExportedAnonymousId,
+    ExportedRawEvent,
     HealthReply,
     ProjectSettingsReply,
     ProblemReply,

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from . import logs, store, wire
 from .auth import Caller, Keys
@@ -63,6 +63,10 @@ class Service:
             )
         self.is_timezone_checked = True
 
+    def today(self) -> date:
+        """The day it is in the shop."""
+        return self.now().astimezone(self.settings.timezone).date()
+
     def caller(self, request: Request, key_of_body: str | None) -> Caller:
         """Who posts events: by the header, or where there is none by the body. Raises Unauthorized."""
         key = wire.key_of_authorization(request.headers.get("authorization"))
@@ -94,3 +98,8 @@ def _deadline(request: Request) -> float:
     context = request.scope.get("aws.context")
     seconds = context.get_remaining_time_in_millis() / 1000 if context else REQUEST_SECONDS
     return time.monotonic() + seconds - MARGIN_SECONDS
+
+
+def json_response(body: bytes) -> Response:
+    """A reply whose body is written already."""
+    return Response(body, media_type="application/json")

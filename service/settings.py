@@ -10,6 +10,7 @@ from .events import Rules
 from .money import DECIMALS
 
 AGE_DAYS_MAX = 31
+RAW_TTL_DAYS_DEFAULT = 90
 # Half of what an item holds after a merge (see days.MERGED_DAY_IDS_MAX).
 EVENTS_PER_USER_DAY_MAX = 10_000
 
@@ -36,6 +37,8 @@ class Settings:
     max_events_per_user_day: int = 2000
     allowed_origins: tuple[str, ...] = ("*",)
     day_ttl_days: int | None = None
+    raw_events: bool = False
+    raw_ttl_days: int = RAW_TTL_DAYS_DEFAULT
 
     def rules(self, now: datetime, *, is_trusted: bool = False, is_import: bool = False) -> Rules:
         """What an event is accepted by at this moment; a trusted caller holds the secret key."""
@@ -72,12 +75,8 @@ VARIABLES = (
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read the FOOTFALL_ variables; an empty one is absent. Raises SettingsError naming every fault at once."""
     reader = _Reader(environ)
-    for name, feature in (
-        ("FOOTFALL_RAW_EVENTS", "keeps no raw events"),
-        ("FOOTFALL_OPENSEARCH_URL", "has no search"),
-    ):
-        if reader.text(name, "") not in ("", "0"):
-            reader.faults.append(f"{name}: this version {feature}; leave it unset")
+    if reader.text("FOOTFALL_OPENSEARCH_URL", "") not in ("", "0"):
+        reader.faults.append("FOOTFALL_OPENSEARCH_URL: this version has no search; leave it unset")
     age_days = reader.integer("FOOTFALL_MAX_EVENT_AGE_DAYS", 7, 1, AGE_DAYS_MAX)
     ttl_days = reader.integer("FOOTFALL_DAY_TTL_DAYS", 0, 0, 36_500)
     if ttl_days and ttl_days <= age_days + 2:
@@ -101,6 +100,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         ),
         allowed_origins=tuple(reader.items("FOOTFALL_ALLOWED_ORIGINS")) or ("*",),
         day_ttl_days=ttl_days or None,
+        raw_events=reader.flag("FOOTFALL_RAW_EVENTS"),
+        raw_ttl_days=reader.integer("FOOTFALL_RAW_TTL_DAYS", RAW_TTL_DAYS_DEFAULT, 1, 36_500),
     )
     if reader.faults:
         raise SettingsError("\n".join(reader.faults))
@@ -125,6 +126,12 @@ class _Reader:
         if not re.fullmatch(pattern, value):
             self.faults.append(f"{name}: {expected}")
         return value
+
+    def flag(self, name: str) -> bool:
+        value = self.text(name, "0").lower()
+        if value not in ("0", "1", "true", "false"):
+            self.faults.append(f"{name}: 1 or true turns it on, 0 or false off")
+        return value in ("1", "true")
 
     def integer(self, name: str, default: int, least: int, most: int) -> int:
         value = self.text(name, str(default))

@@ -28,6 +28,7 @@ from .models import (
     SettingsItem,
     stored_day,
 )
+from .packing import Origin
 from .settings import Settings
 
 # A write whose item changes each time between reading and writing again; four writers at once need two rounds.
@@ -41,12 +42,16 @@ DAYS_PER_QUERY = 64
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one request works with: its database calls, the settings, its moment, and whether it brings history."""
+    """What one request works with: its database calls, the settings, its moment, and whether it brings history.
+
+    `origin` is what its raw events are kept with; None where they are not.
+    """
 
     calls: Calls
     settings: Settings
     now: datetime
     is_import: bool = False
+    origin: Origin | None = None
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import dataclasses
 import difflib
 import hashlib
 import io
@@ -42,6 +43,7 @@ PAGES = ("data-model.md", "api.md")
 WIDTH = 110
 # What a page may do to the service before the next request; it says so in its own words beside the comment.
 CUT = "<!-- the process dies before the first day is sealed -->"
+RAW = "<!-- from here on with FOOTFALL_RAW_EVENTS=1 -->"
 _FENCE = re.compile(r"^```(\w*)$")
 _ITEM = re.compile(r"^<!-- item: (\S+) (\S+) -->$")
 _SHOWN_HEADERS = ("footfall-capacity", "retry-after", "www-authenticate", "content-type")
@@ -65,11 +67,14 @@ def render(page: str, client: Any) -> Rendered:
         secret_key_hashes=frozenset({hashlib.sha256(dev.DEV_SECRET_KEY.encode()).digest()}),
     )
     app = make_app(settings, table, Clock(NOON))
+    with_raw_events = make_app(dataclasses.replace(settings, raw_events=True), table, Clock(NOON))
     result = Rendered("")
     lines: list[str] = []
     reply: httpx.Response | None = None
-    with lambda_client(app) as door:
+    with lambda_client(app) as door, lambda_client(with_raw_events) as other_door:
         for kind, block in _parts(page):
+            if block == [RAW]:
+                door = other_door
             if kind == "http" and block[1].startswith("HTTP/"):
                 assert reply is not None, "a reply without a request"
                 block = ["```http", *_shown(reply).splitlines(), "```"]

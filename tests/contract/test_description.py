@@ -15,16 +15,35 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from service import events, ids, metrics, wire
-from tests.builders import READER, WRITE_KEY, WRITER, bearer, lambda_client, make_event, post
+from service.dynamodb import Table
+from service.settings import Settings
+from tests.builders import (
+    READER,
+    WRITE_KEY,
+    WRITER,
+    bearer,
+    lambda_client,
+    make_app,
+    make_event,
+    make_settings,
+    post,
+)
 
 CAP = 500 * 1024
 METRICS = "/v1/users/{userId}/metrics"
 USER = "/v1/users/{userId}"
 MERGE = "/v1/users/{userId}/merge"
 EXPORT = "/v1/users/{userId}/export"
+TIMELINE = "/v1/users/{userId}/events"
 SETTINGS = "/v1/projects/{writeKey}/settings"
 SINGLES = [f"/v1/{kind}" for kind in sorted(events.TYPES)]
 BODIES = ["/v1/batch", "/v1/import", MERGE, *SINGLES]
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """With raw events, so that the timeline answers; where they are off, it has one answer."""
+    return make_settings(raw_events=True)
 
 
 @pytest.fixture
@@ -51,6 +70,7 @@ KEYWORDS = {
     "minLength",
     "maxLength",
     "maxItems",
+    "pattern",
     "oneOf",
     "discriminator",
 }
@@ -84,7 +104,7 @@ def check(value: Any, schema: dict[str, Any], document: dict[str, Any], at: str 
     if schema.get("format") == "date":
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", value), at
     if schema.get("format") == "date-time":
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", value), at
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)", value), at
     check_members(value, schema, document, at)
 
 
@@ -97,9 +117,9 @@ def check_members(value: Any, schema: dict[str, Any], document: dict[str, Any], 
         )
         assert not undescribed, f"{at}: {undescribed}"
         for name, member in value.items():
-            check(
-                member, properties.get(name, schema.get("additionalProperties", {})), document, f"{at}.{name}"
-            )
+            of_member = properties.get(name, schema.get("additionalProperties", {}))
+            if of_member is not True:
+                check(member, of_member, document, f"{at}.{name}")
     if isinstance(value, list):
         for index, member in enumerate(value):
             check(member, schema.get("items", {}), document, f"{at}[{index}]")
@@ -160,6 +180,18 @@ def test_replies_are_as_described(client: httpx.Client, description: dict[str, A
     settings_path = "/v1/projects/{writeKey}/settings"
     described(description, "get", settings_path, client.get(f"/v1/projects/{WRITE_KEY}/settings"))
     described(description, "get", settings_path, client.get("/v1/projects/wrong/settings"))
+
+
+@pytest.mark.parametrize("user", ["u-1", "anon_a1", "nobody"])
+@pytest.mark.parametrize("query", ["", "?limit=1", "?limit=0", "?cursor=x", "?from=x"])
+def test_timelines_are_as_described(
+    client: httpx.Client, description: dict[str, Any], user: str, query: str
+) -> None:
+    order = {"event": "Order Completed", "properties": {"revenue": 5.5}}
+    post(client, [make_event(**order), make_event(userId="u-1", anonymousId="a1")])
+    reply = client.get(f"/v1/users/{user}/events{query}", headers=READER)
+
+    described(description, "get", TIMELINE, reply)
 
 
 def test_problems_are_as_described(client: httpx.Client, description: dict[str, Any]) -> None:
@@ -258,7 +290,7 @@ def test_what_is_always_in_a_reply_is_required_and_what_may_be_absent_is_not_nul
     }
 
     assert {"IngestReply", "MergeReply", "HealthReply", "RejectedEvent"} <= replies
-    assert absent == {("MetricsReply", "requestedId"), ("UserReply", "requestedId")}
+    assert absent == {(f"{name}Reply", "requestedId") for name in ("Metrics", "User", "Timeline")}
     for name, field in absent:
         assert schemas[name]["properties"][field]["type"] == "string"
 
@@ -355,7 +387,10 @@ def test_a_flag_is_described_by_the_words_it_may_be(
 def test_a_merge_is_into_a_user_and_says_so(client: httpx.Client, description: dict[str, Any]) -> None:
     told = {
         path: parameters_of(description, method, path)["userId"]["description"]
-        for path, method in ((METRICS, "get"), (USER, "delete"), (EXPORT, "get"), (MERGE, "post"))
+        for path, method in (
+            *((METRICS, "get"), (USER, "delete"), (EXPORT, "get"), (TIMELINE, "get")),
+            (MERGE, "post"),
+        )
     }
     reply = client.post("/v1/users/anon_a1/merge", json={"anonymousId": "a2"}, headers=READER)
 
@@ -403,7 +438,10 @@ def refused(client: httpx.Client, method: str, path: str) -> list[httpx.Response
     replies = [ask(f"{there}?deep=1", headers, b'{"batch": []}') for headers in (bearer("wrong"), WRITER)]
     replies += [
         ask(f"{there}?{query}")
-        for query in ("from=x", "fill=x", "deep=x", "cursor=x", "from=2020-01-01", "from=2027-01-01")
+        for query in (
+            *("from=x", "fill=x", "deep=x", "cursor=x", "limit=0"),
+            *("from=2020-01-01", "from=2027-01-01"),
+        )
     ]
     if path in BODIES:
         replies += [ask(body=body) for body in (b"{", b"[]", b"{}", b" " * (CAP + 1), many)]
@@ -414,6 +452,11 @@ def refused(client: httpx.Client, method: str, path: str) -> list[httpx.Response
         anonymous = b'{"anonymousId": "a2"}'
         replies += [ask(path.replace("{userId}", "anon_a2"), body=anonymous), ask(body=anonymous)]
     return [reply for reply in replies if reply.status_code >= 400]
+
+
+def asked_without_raw_events(table: Table) -> httpx.Response:
+    with lambda_client(make_app(make_settings(), table)) as client:
+        return client.get("/v1/users/u-1/events", headers=READER)
 
 
 def operations(description: dict[str, Any]) -> list[tuple[str, str]]:
@@ -430,13 +473,16 @@ def described_problems(description: dict[str, Any], method: str, path: str) -> d
 
 
 def test_each_route_names_the_codes_it_answers_with_and_no_others(
-    client: httpx.Client, description: dict[str, Any]
+    client: httpx.Client, table: Table, description: dict[str, Any]
 ) -> None:
     for method, path in operations(description):
-        answered = {(str(reply.status_code), reply.json()["code"]) for reply in refused(client, method, path)}
+        replies = refused(client, method, path)
+        if path == TIMELINE:
+            replies.append(asked_without_raw_events(table))
+        answered = {(str(reply.status_code), reply.json()["code"]) for reply in replies}
         told = described_problems(description, method, path)
 
-        assert {pair for pair in told if pair[0] < "500"} == answered, (method, path)
+        assert {pair for pair in told if pair[0] not in ("500", "503")} == answered, (method, path)
         assert ("500", "internal_error") in told
         touches_table = path != SETTINGS
         assert (("503", "unavailable") in told) == (("503", "misconfigured") in told) == touches_table
@@ -446,7 +492,7 @@ def test_each_route_names_the_codes_it_answers_with_and_no_others(
 
 
 def test_the_example_of_a_problem_is_one_that_the_route_answers_with(
-    client: httpx.Client, app: FastAPI, description: dict[str, Any]
+    client: httpx.Client, app: FastAPI, table: Table, description: dict[str, Any]
 ) -> None:
     examples = {name: example["value"] for name, example in description["components"]["examples"].items()}
     shown: dict[str, list[dict[str, Any]]] = {}
@@ -456,6 +502,8 @@ def test_the_example_of_a_problem_is_one_that_the_route_answers_with(
             replies = refused(client, method, path)
             if path not in (SETTINGS, "/health"):
                 replies += refused(hurried, method, path)
+            if path == TIMELINE:
+                replies.append(asked_without_raw_events(table))
             for reply in replies:
                 name = told[str(reply.status_code), reply.json()["code"]]
                 shown.setdefault(name, []).append(reply.json())
@@ -497,7 +545,12 @@ def test_the_examples_of_replies_are_of_their_shape(description: dict[str, Any])
 def check_lines(text: str, description: dict[str, Any]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
     for line in lines:
-        model = "ExportedDay" if "day" in line else "ExportedAnonymousId"
+        models = {
+            "day": "ExportedDay",
+            "receivedAt": "ExportedRawEvent",
+            "anonymousId": "ExportedAnonymousId",
+        }
+        model = next(models[name] for name in models if name in line)
         check(line, {"$ref": f"#/components/schemas/{model}"}, description)
     return lines
 
@@ -506,11 +559,12 @@ def test_the_lines_of_an_export_are_as_described(client: httpx.Client, descripti
     order = {"event": "Order Completed", "properties": {"orderId": "o-1", "revenue": 5.5}}
     post(client, [make_event(**order), make_event(type="identify", anonymousId="a1")])
     reply = client.get("/v1/users/u-1/export", headers=READER)
-    anonymous_id, day = check_lines(reply.text, description)
+    anonymous_id, day, raw_event = check_lines(reply.text, description)
     answer = description["paths"][EXPORT]["get"]["responses"]["200"]
 
     assert (anonymous_id["anonymousId"], anonymous_id["status"]) == ("anon_a1", "merged")
     assert day["orderIds"] == ["o-1"]
+    assert raw_event["event"]["properties"] == {"orderId": "o-1", "revenue": 5.5}
     assert list(answer["content"]) == [reply.headers["content-type"]]
     assert set(answer["headers"]) == {"Footfall-Capacity", "Footfall-Next-Cursor"}
 

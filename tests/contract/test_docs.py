@@ -90,6 +90,7 @@ def _kind(sk: str) -> str:
         "ERASED": "erased_key",
         "ORDER": "order_key",
         "SETTINGS": "settings_key",
+        "EVENTS#": "events_key",
     }
     return next((kind for start, kind in starts.items() if sk.startswith(start)), "pending_key")
 
@@ -157,6 +158,7 @@ def test_every_variable_is_in_the_table_with_its_parameter_and_default() -> None
         field = variable.removeprefix("FOOTFALL_").lower()
         found = getattr(defaults, field, None)
         found = getattr(found, "key", found)
+        found = str(found).lower() if isinstance(found, bool) else found
         found = ",".join(found) if isinstance(found, tuple | frozenset) else found
         assert default == str(found or "none"), variable
         assert deed, variable

@@ -38,9 +38,20 @@ def read(name: str) -> dict[str, Any]:
 @pytest.fixture
 def send(table: Table) -> Send:
     """Hand a file to the handler; the clock stands at noon of 2026-11-22, which is what the files say."""
+    return sender(table)
+
+
+@pytest.fixture
+def send_keeping_raw_events(table: Table) -> Send:
+    """The same, with FOOTFALL_RAW_EVENTS."""
+    return sender(table, raw_events=True)
+
+
+def sender(table: Table, **changes: Any) -> Send:
     settings = make_settings(
         write_keys=frozenset({dev.DEV_WRITE_KEY}),
         secret_key_hashes=frozenset({hashlib.sha256(dev.DEV_SECRET_KEY.encode()).digest()}),
+        **changes,
     )
     handler = as_lambda(make_app(settings, table))
 
@@ -165,11 +176,18 @@ def erase(send: Send, table: Table) -> None:
         "erasedAt": "2026-11-22T12:00:00.001+00:00",
         "anonymousIds": 1,
         "days": 1,
+        "rawEvents": 0,
     }
 
     assert expected == body(send("erase"))
     assert numbers(table, "u-42").keys() == {"erasedAt", "expiresAt"}
     assert item_at(table, keys.way_back_key("u-42", VISITOR)) is None
+
+
+def timeline(send: Send, table: Table) -> None:
+    send("batch")
+
+    assert body(send("timeline"), 501)["code"] == "raw_events_off"
 
 
 def bad_json(send: Send, table: Table) -> None:
@@ -204,6 +222,15 @@ def project_settings(send: Send, table: Table) -> None:
     }
 
 
+def sdk(send: Send, table: Table) -> None:
+    reply = send("sdk")
+
+    assert (reply["statusCode"], reply["headers"]["content-type"]) == (200, "text/javascript; charset=utf-8")
+    assert reply["headers"]["access-control-allow-origin"] == "*"
+    assert reply["body"].startswith("/* footfall-js ")
+    assert items(table) == {}
+
+
 CHECKS: dict[str, Check] = {
     "bad-json": bad_json,
     "batch": batch,
@@ -216,6 +243,8 @@ CHECKS: dict[str, Check] = {
     "merge": merge,
     "metrics": metrics,
     "project-settings": project_settings,
+    "sdk": sdk,
+    "timeline": timeline,
     "user": user,
     "wrong-key": wrong_key,
 }
@@ -225,6 +254,17 @@ CHECKS: dict[str, Check] = {
 def test_an_event_of_the_folder_does_what_it_shows(send: Send, table: Table, name: str) -> None:
     assert name in CHECKS, f"events/{name}.json is asserted nowhere"
     CHECKS[name](send, table)
+
+
+def test_the_timeline_shows_the_batch_where_raw_events_are_kept(send_keeping_raw_events: Send) -> None:
+    send_keeping_raw_events("batch")
+    events = body(send_keeping_raw_events("timeline"))["events"]
+
+    assert [event.get("event", event["type"]) for event in events] == [
+        "Order Completed",
+        "page",
+        "Product Viewed",
+    ]
 
 
 def test_no_check_is_left_without_its_file() -> None:

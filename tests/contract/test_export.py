@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from service import identities, routes
+from service import identities, user_routes
 from service.dynamodb import Table
 from service.events import epoch_ms
 from service.settings import Settings
@@ -22,9 +23,11 @@ from tests.builders import (
     READER,
     TODAY,
     WRITER,
+    Clock,
     at,
     capacity,
     day,
+    make_app,
     make_event,
     make_events,
     metrics,
@@ -32,6 +35,16 @@ from tests.builders import (
 )
 
 Json = dict[str, Any]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(settings: Settings, table: Table, clock: Clock) -> FastAPI:
+    return make_app(settings, table, clock)
 
 
 def asked(client: httpx.Client, user: str = "u-1", **parameters: str) -> httpx.Response:
@@ -130,7 +143,7 @@ def test_any_id_can_be_asked_for(door: httpx.Client) -> None:
     assert [line["userId"] for line in found] == [user, user]
 
 
-def test_seals_and_fences_are_no_lines(client: httpx.Client, table: Table) -> None:
+def test_seals_and_fences_are_no_lines(client: httpx.Client, clock: Clock, table: Table) -> None:
     post(client, [make_event(userId=..., anonymousId="a1"), make_event(timestamp=at(days=-20)), make_event()])
     merge(client, "u-1", "a1")
     erased = client.delete("/v1/users/u-1", headers=READER)
@@ -139,6 +152,7 @@ def test_seals_and_fences_are_no_lines(client: httpx.Client, table: Table) -> No
     assert sum(sk.startswith("DAY#") for _, sk in builders.items(table)) > 11
     assert lines(asked(client)) == lines(asked(client, "anon_a1")) == []
     # What happens after the erasure is held again.
+    clock.move(hours=1)
     post(client, [make_event(timestamp=at(hours=1), userId=..., anonymousId="a1")])
     assert [line["events"] for line in lines(asked(client, "anon_a1"))] == [1]
 
@@ -179,7 +193,7 @@ def test_a_merge_under_way_is_finished_first(
 def test_it_is_finished_on_the_page_where_its_anonymous_id_comes(
     client: httpx.Client, table: Table, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "REPLY_BYTES_MAX", 1)
+    monkeypatch.setattr(user_routes, "REPLY_BYTES_MAX", 1)
     for number in range(3):
         post(client, [make_event(userId=..., anonymousId=f"a{number}", timestamp=at(days=-number))])
         begin(table, settings, f"anon_a{number}")
@@ -206,7 +220,7 @@ def test_a_person_of_many_days_comes_in_pages(
     for anonymous_id in "abc":
         merge(client, "u-1", anonymous_id)
     whole = lines(asked(client))
-    monkeypatch.setattr(routes, "REPLY_BYTES_MAX", bytes_max)
+    monkeypatch.setattr(user_routes, "REPLY_BYTES_MAX", bytes_max)
     found = pages(client)
 
     assert [line for page in found for line in page] == whole
@@ -221,7 +235,7 @@ def test_days_of_before_the_cursor_are_not_read_again(
     for back in range(3):
         post(client, make_events(90, timestamp=at(days=-back), context={"sessionId": "s" * 99}))
         post(client, make_events(1800, timestamp=at(days=-back)))
-    monkeypatch.setattr(routes, "REPLY_BYTES_MAX", 1)
+    monkeypatch.setattr(user_routes, "REPLY_BYTES_MAX", 1)
     prices, cursor = [], ""
     for _ in range(3):
         reply = asked(client, **({"cursor": cursor} if cursor else {}))
@@ -250,18 +264,20 @@ def test_a_page_ends_where_the_time_does(client: httpx.Client) -> None:
 
 
 def test_fences_between_two_days_are_passed_over(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.delete("/v1/users/u-1", headers=READER)
+    clock.move(seconds=1)
     post(client, [make_event(timestamp=at(hours=hours)) for hours in (1, 23)])
-    monkeypatch.setattr(routes, "REPLY_BYTES_MAX", 1)
+    monkeypatch.setattr(user_routes, "REPLY_BYTES_MAX", 1)
 
     found = pages(client)
     assert [line["day"] for page in found for line in page] == [TODAY, day(1)]
 
 
-def _cursor(sk: str) -> str:
-    return base64.urlsafe_b64encode(sk.encode()).decode().rstrip("=")
+def _cursor(sk: str, distinct_id: str = "u-1", number: object = 0) -> str:
+    text = f"{distinct_id}\n{sk}\n{number}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 @pytest.mark.parametrize(
@@ -279,6 +295,14 @@ def _cursor(sk: str) -> str:
         _cursor("ERASED"),
         _cursor("DAY%"),
         _cursor("ALIAS#" + "a" * 5000),
+        # Of more bytes than a sort key may have.
+        _cursor("ALIAS#" + "💶" * 255),
+        _cursor("DAY#", ""),
+        _cursor("DAY#", number="x"),
+        _cursor("DAY#", number=""),
+        _cursor("DAY#", number="1" * 5000),
+        _cursor("DAY#\n0"),
+        base64.urlsafe_b64encode(b"DAY#2026-11-22").decode(),
         base64.urlsafe_b64encode("DAY#\ud800".encode(errors="surrogatepass")).decode(),
     ],
 )
@@ -290,11 +314,21 @@ def test_a_cursor_that_no_page_gave_is_refused(client: httpx.Client, cursor: str
     assert len(reply.content) < 1000
 
 
-@pytest.mark.parametrize("sk", ["ALIAS#", "ALIAS#zzz", "DAY#", "DAY#2026-11-22", "DAY#9999", "DAY#\x00"])
-def test_a_cursor_that_could_be_one_reaches_nobody_else(client: httpx.Client, sk: str) -> None:
+@pytest.mark.parametrize("distinct_id", ["u-1", "u-2", "anon_a", "zzz", "\x00"])
+@pytest.mark.parametrize(
+    "sk",
+    [
+        *("ALIAS#", "ALIAS#zzz", "DAY#", "DAY#2026-11-22", "DAY#9999", "DAY#\x00", "EVENTS#", "EVENTS#9"),
+        "ALIAS#" + "💶" * 250,
+    ],
+)
+def test_a_cursor_that_could_be_one_reaches_nobody_else(
+    client: httpx.Client, sk: str, distinct_id: str
+) -> None:
     post(client, [make_event(), make_event(userId="u-2")])
 
-    assert {line["userId"] for line in lines(asked(client, cursor=_cursor(sk)))} <= {"u-1"}
+    found = lines(asked(client, cursor=_cursor(sk, distinct_id, -1)))
+    assert {line["userId"] for line in found} <= {"u-1"}
 
 
 # --- the key ---------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-from service import events, problems, replies, routes, wire
+from service import events, parameters, problems, replies, wire
 from service.app import create_app
 from service.dynamodb import Table
 from service.openapi import document
@@ -31,7 +31,7 @@ NewClient = Callable[..., Any]
 NAME = "footfall_client"
 # Not in the document: the same under another name, and the document itself.
 SHORT = {f"/v1/{path}" for path, kind in wire.TYPE_OF_PATH.items() if path != kind} | {"/v1/b"}
-UNDESCRIBED = SHORT | {"/docs", "/docs/{asset}", "/openapi.json"}
+UNDESCRIBED = SHORT | {"/docs", "/docs/{asset}", "/openapi.json", "/sdk/{asset}"}
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +302,7 @@ def test_it_names_every_limit(described: dict[str, Any]) -> None:
         f"{wire.BODY_BYTES_MAX // 1024} KB",
         f"{wire.BATCH_EVENTS_MAX:,} events",
         f"{events.EVENT_BYTES_MAX // 1024} KB",
-        f"{routes.RANGE_DAYS_MAX} days",
+        f"{parameters.RANGE_DAYS_MAX} days",
         f"first {replies.REJECTED_LISTED_MAX} of the rejected",
         f"{wire.GZIP_MEMBERS_MAX} members",
     ):

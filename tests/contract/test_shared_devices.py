@@ -37,10 +37,11 @@ def test_sending_a_large_batch_again_costs_about_what_it_cost_first(client: http
     assert counts(first) == (90, 0, 0)
     assert counts(again) == (0, 90, 0)
     assert counts(with_one_new) == (1, 89, 0)
-    assert capacity(first)[0] == 4
+    # The other day has 90 ids twice, as seen and as counted elsewhere, which are over 1 KB.
+    assert capacity(first)[0] == 6
     # A transaction that fails, and what it then comes to; nothing by halves.
-    assert capacity(again)[0] <= 4
-    assert capacity(with_one_new)[0] <= 12
+    assert capacity(again)[0] <= 6
+    assert capacity(with_one_new)[0] <= 16
     assert totals(client, "u-2")["events"] == 91
 
 

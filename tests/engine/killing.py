@@ -80,9 +80,9 @@ class Nursery:
 
 
 @contextlib.contextmanager
-def nursery(table: Table, dynamodb_url: str) -> Iterator[Nursery]:
+def nursery(table: Table, dynamodb_url: str, **variables: str) -> Iterator[Nursery]:
     """With the settings of a stage. In the end nobody is left."""
-    variables = (
+    environment = (
         os.environ
         | faults.environment(())
         | {
@@ -93,6 +93,7 @@ def nursery(table: Table, dynamodb_url: str) -> Iterator[Nursery]:
             "FOOTFALL_MAX_EVENT_AGE_DAYS": "1",
             faults.NOW_VARIABLE: NOON.isoformat(),
         }
+        | {f"FOOTFALL_{name}": value for name, value in variables.items()}
     )
     with (
         tempfile.TemporaryFile() as log,
@@ -102,7 +103,7 @@ def nursery(table: Table, dynamodb_url: str) -> Iterator[Nursery]:
         subprocess.Popen(
             [sys.executable, "-m", "tests.faulty_server", "nursery"],
             cwd=ROOT,
-            env=variables,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -131,5 +132,5 @@ def kill(stage: Stage, servers: Nursery, name: str, fault: faults.Fault) -> int:
 
     retries = sent_until_decided(send, scene.case, None)
     stage.assert_as_it_should_be(scene, server)
-    scene.case.afterwards(server)
+    stage.afterwards(scene.case)
     return retries

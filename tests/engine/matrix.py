@@ -14,14 +14,15 @@ import textwrap
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.dynamodb import Table
 from tests import dynamodb_local, faults
-from tests.engine.cases import REQUESTS, SEEN_ELSEWHERE
+from tests.engine.cases import REQUESTS, SEEN_ELSEWHERE, Prepare
 from tests.engine.killing import Nursery, kill, nursery
+from tests.engine.raw_cases import RAW_REQUESTS, RAW_SEEN_ELSEWHERE, VARIABLES
 from tests.engine.shop import new_table
 from tests.engine.stage import Stage, cut, staged
 from tests.engine.ways import FEW_KILLS, KILLED, KILLS, KINDS_OF_FAULT, Way, calls_of, ways_of
@@ -33,6 +34,8 @@ ENVIRONMENT = {
 }
 
 
+ALL_REQUESTS = REQUESTS | RAW_REQUESTS
+FEW = SEEN_ELSEWHERE | RAW_SEEN_ELSEWHERE
 PAGE_COLUMNS = 120
 _NOTE = (
     "Each call fails in every way: before and after it took effect, once and at each attempt. Only where the same "
@@ -43,7 +46,8 @@ _NOTE = (
         + f" (like *{whole}*)"
         for whole in dict.fromkeys(SEEN_ELSEWHERE.values())
     )
-    + ". An erasure fences seven days here, 37 in service."
+    + "; and all in which raw events are kept, whose last calls alone are new. An erasure fences seven days here, 37 "
+    "in service."
 )
 
 
@@ -57,7 +61,7 @@ class Cut:
     way: Way
 
     def __str__(self) -> str:
-        operation = REQUESTS[self.request][1][self.call - 1]
+        operation = ALL_REQUESTS[self.request][1][self.call - 1]
         return f"{self.request}-call {self.call} {operation}-{self.title}"
 
     @property
@@ -77,7 +81,7 @@ class Kill:
     action: faults.Action
 
     def __str__(self) -> str:
-        operation = REQUESTS[self.request][1][self.call - 1]
+        operation = ALL_REQUESTS[self.request][1][self.call - 1]
         return f"{self.request}-{self.action} call {self.call} {operation}"
 
     @property
@@ -88,17 +92,25 @@ class Kill:
         return kill(stage, servers, self.request, faults.Fault(self.action, call=self.call))
 
 
-CUTS = [
-    Cut(request, call, title, way)
-    for request, (_, operations) in REQUESTS.items()
-    for call, title, way in ways_of(operations, is_few=request in SEEN_ELSEWHERE)
-]
-KILLINGS = [
-    Kill(request, call, action)
-    for request, (_, operations) in REQUESTS.items()
-    for call in calls_of(operations, is_few=request in SEEN_ELSEWHERE)
-    for action in (FEW_KILLS if request in SEEN_ELSEWHERE else KILLS)
-]
+def _cuts(requests: Mapping[str, tuple[Prepare, list[str]]]) -> list[Cut]:
+    return [
+        Cut(request, call, title, way)
+        for request, (_, operations) in requests.items()
+        for call, title, way in ways_of(operations, is_few=request in FEW)
+    ]
+
+
+def _killings(requests: Mapping[str, tuple[Prepare, list[str]]]) -> list[Kill]:
+    return [
+        Kill(request, call, action)
+        for request, (_, operations) in requests.items()
+        for call in calls_of(operations, is_few=request in FEW)
+        for action in (FEW_KILLS if request in FEW else KILLS)
+    ]
+
+
+CUTS, KILLINGS = _cuts(REQUESTS), _killings(REQUESTS)
+RAW_CUTS, RAW_KILLINGS = _cuts(RAW_REQUESTS), _killings(RAW_REQUESTS)
 
 
 @dataclass
@@ -123,7 +135,7 @@ class Count:
         """A header, a row for each request, and their sum."""
         yield ["request", "database calls", *KINDS_OF_FAULT, "cases", "retries", "wrong"]
         sums = [0] * (len(KINDS_OF_FAULT) + 4)
-        for request, (_, operations) in REQUESTS.items():
+        for request, (_, operations) in ALL_REQUESTS.items():
             cases = [self.cases[request, kind] for kind in KINDS_OF_FAULT]
             numbers = [len(operations), *cases, sum(cases), self.retries[request], self.wrong[request]]
             sums = [total + number for total, number in zip(sums, numbers, strict=True)]
@@ -131,13 +143,18 @@ class Count:
         yield ["all", *(f"{number:,}" for number in sums)]
 
 
-def run(stage: Stage, servers: Nursery, only: str) -> Count:
+def run(url: str, only: str) -> Count:
     """Every case whose name contains this."""
     count = Count()
-    cases: list[Cut | Kill] = [*CUTS, *KILLINGS]
-    for case in cases:
-        if only in str(case):
-            count.add(case, stage, servers)
+    parts: list[tuple[list[Cut | Kill], dict[str, str]]] = [
+        ([*CUTS, *KILLINGS], {}),
+        ([*RAW_CUTS, *RAW_KILLINGS], VARIABLES),
+    ]
+    for cases, variables in parts:
+        with theatre(url, **variables) as (stage, servers):
+            for case in cases:
+                if only in str(case):
+                    count.add(case, stage, servers)
     return count
 
 
@@ -168,13 +185,11 @@ def text(rows: Iterator[list[str]]) -> str:
 
 
 @contextlib.contextmanager
-def theatre() -> Iterator[tuple[Stage, Nursery]]:
-    """A stage and its servers on a DynamoDB Local of their own."""
-    os.environ.update(ENVIRONMENT)
-    with dynamodb_local.running() as url:
-        table: Table = new_table(url)
-        with staged(table) as stage, nursery(table, url) as servers:
-            yield stage, servers
+def theatre(url: str, **variables: str) -> Iterator[tuple[Stage, Nursery]]:
+    """A stage and its servers, on a table of their own."""
+    table: Table = new_table(url)
+    with staged(table, **variables) as stage, nursery(table, url, **variables) as servers:
+        yield stage, servers
 
 
 def main() -> int:
@@ -186,8 +201,9 @@ def main() -> int:
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table there too")
     options = parser.parse_args()
     started = time.monotonic()
-    with theatre() as (stage, servers):
-        count = run(stage, servers, options.only)
+    os.environ.update(ENVIRONMENT)
+    with dynamodb_local.running() as url:
+        count = run(url, options.only)
     # Those of the engine and of the servers too, which have ended.
     processor_seconds = sum(os.times()[:4])
     print(f"{text(count.rows())}{time.monotonic() - started:.0f} s, {processor_seconds:.0f} s of one core")

@@ -42,7 +42,9 @@ ACTIONS_MAX = 100
 OPERATORS_MAX = 300
 ITEM_BYTES_MAX = 400 * 1024
 # Of a user's day, by merges; and of the sessions as many more as there may be events.
-IDS_MAX, SESSIONS_MERGED_MAX, SESSIONS_MAX = 15_000, 15_000, 25_000
+IDS_MAX, SESSIONS_MERGED_MAX, SESSIONS_MAX = 13_500, 13_500, 23_500
+# Of those ids, the ones of events that count on another user's day.
+ELSEWHERE_MAX = 1_500
 OPERATOR = re.compile(r"\b(AND|OR|NOT|contains|size|attribute_\w+)\b|<>|<=|>=|[<>=]")
 
 
@@ -339,14 +341,22 @@ def _half_of_the_fullest(half: int) -> Json:
 def test_the_fullest_day_fits_in_an_item(table: Table, prefix: str) -> None:
     """All the ids, sessions, names, orders and currencies that merges and events can bring to a day.
 
-    Visitors who sent the same ids in sessions of their own were merged: sessions and hardly an id. Then came as many
-    events as a day takes, of which the last is sent here, and visitors who fill it with ids, and one too many.
+    Visitors who sent the same ids in sessions of their own were merged: sessions and hardly an id. Then others said
+    that they had this user's visitor, as often as a day takes note of it. Then came as many events as a day takes, of
+    which the last is sent here, and visitors who fill it with ids, and one too many.
     """
     user, cap = long_text(prefix), 10_000
     visitors = {prefix: IDS_MAX - cap, f"{prefix}-late": 1}
     with _capped(table, cap, DAY_TTL_DAYS="3650") as shop:
-        mine = {"seen": _hashes(cap - 1), "sessions": _hashes(SESSIONS_MAX - 1)}
-        _stored_day(shop, user, events=cap - 1, **mine, **_half_of_the_fullest(0))
+        shop.post(f"/v1/users/{quote(user)}/merge", {"anonymousId": f"{prefix}-shared"})
+        mine = {
+            "seen": _hashes(cap - 2),
+            "elsewhere": _hashes(ELSEWHERE_MAX - 1),
+            "sessions": _hashes(SESSIONS_MAX - 1),
+        }
+        _stored_day(shop, user, events=cap - ELSEWHERE_MAX, **mine, **_half_of_the_fullest(0))
+        both = {"type": "page", "anonymousId": f"{prefix}-shared", "userId": f"{prefix}-other"}
+        others = [shop.send(both | {"messageId": f"{prefix}-{number}"}) for number in range(2)]
         last = shop.send(
             {"type": "page", "messageId": prefix, "userId": user, "context": {"sessionId": prefix}}
         )
@@ -361,10 +371,13 @@ def test_the_fullest_day_fits_in_an_item(table: Table, prefix: str) -> None:
         ]
         item = shop.item(f"USER#{user}", f"DAY#{TODAY}")
 
+    assert [one["accepted"] for one in others] == [1, 0]
+    assert [rejected["code"] for rejected in others[1]["rejected"]] == ["day_full"]
     assert last["accepted"] == 1
     assert [reply["status"] for reply in replies] == ["merged"] * 2
     assert item is not None
-    assert [len(item[name]["BS"]) for name in ("seen", "sessions")] == [IDS_MAX, SESSIONS_MAX]
+    sizes = [len(item[name]["BS"]) for name in ("seen", "sessions", "elsewhere")]
+    assert sizes == [IDS_MAX, SESSIONS_MAX, ELSEWHERE_MAX]
     assert [len(item[name]["SS"]) for name in ("names", "orderIds")] == [NAMES_MAX] * 2
     assert set(DECIMALS) == set(item["currencies"]["SS"])
     assert {512} == {len(text.encode()) for name in ("names", "orderIds") for text in item[name]["SS"]}

@@ -305,7 +305,7 @@ def test_two_dead_erasures_do_not_keep_a_visitor_from_becoming_a_user(shop: Shop
 
 @pytest.mark.parametrize(
     ("bytes_max", "pages_count"),
-    [(10**6, 1), (500, 3), (1, 5)],
+    [(10**6, 1), (600, 3), (1, 5)],
     ids=["one page", "a day a page", "a line a page"],
 )
 def test_an_export_has_the_days_of_a_merge_under_way(shop: Shop, bytes_max: int, pages_count: int) -> None:

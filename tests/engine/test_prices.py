@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -11,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service.dynamodb import Table
 from tests import faults
 from tests.engine.conftest import NOON
 from tests.engine.largest import event_of, item_bytes
-from tests.engine.shop import Json, Shop
+from tests.engine.shop import Json, Shop, opened
 
 TODAY = NOON.date().isoformat()
 
@@ -131,3 +134,59 @@ def test_a_cancelled_transaction_costs_twice_what_its_writes_would(shop: Shop, p
     assert log.operations == ["GetItem", "TransactWriteItems"]
     assert json.loads(answer.text)["duplicates"] == 1
     assert {"wru": 2 * (ceil(item_bytes(item) / 1024) + 1), "rru": 0.5} == _price(answer)
+
+
+# --- raw events -------------------------------------------------------------------------------------------------------
+
+BROWSER = {
+    "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/130.0.0.0 Safari/537.36",
+    "locale": "de-DE",
+    "timezone": "Europe/Berlin",
+    "library": {"name": "analytics.js", "version": "npm:next-1.75.0"},
+    "page": {
+        "path": "/products/espresso-machine",
+        "referrer": "https://search.example/",
+        "search": "?utm_source=newsletter&utm_medium=email",
+        "title": "Espresso machine - the example shop",
+        "url": "https://shop.example/products/espresso-machine?utm_source=newsletter&utm_medium=email",
+    },
+    "campaign": {"source": "newsletter", "medium": "email", "name": "autumn"},
+}
+
+
+def _of_a_browser(number: int) -> Json:
+    """As its SDK sends it, with a random id."""
+    event = event_of(number, "Product Viewed", productId=f"sku-{number}", price=129.9, category="Kitchen")
+    message_id = str(uuid.UUID(int=random.Random(number).getrandbits(128), version=4))
+    return event | {"messageId": message_id, "context": {**BROWSER, "sessionId": "s"}}
+
+
+@pytest.fixture
+def keeping_shop(table: Table) -> Iterator[Shop]:
+    with opened(table, NOON, MAX_EVENT_AGE_DAYS="1", RAW_EVENTS="1") as shop:
+        shop.warm_up()
+        yield shop
+
+
+@pytest.mark.parametrize(
+    ("count", "views_wru", "browser_wru"), [(1, 2, 2), (10, 2, 2), (20, 2, 3), (90, 3, 5)]
+)
+def test_raw_events_cost_one_write_more_of_a_unit_for_each_kilobyte(
+    keeping_shop: Shop, prefix: str, count: int, views_wru: int, browser_wru: int
+) -> None:
+    shop = keeping_shop
+    for name, make, wru in (
+        ("views", lambda number: event_of(number, "page"), views_wru),
+        ("browser", _of_a_browser, browser_wru),
+    ):
+        events = [make(number) | {"userId": f"{prefix}-{name}"} for number in range(count)]
+        with _metered(shop) as meter, faults.injected() as log:
+            answer = shop.request("POST", "/v1/batch", {"batch": events})
+        with faults.injected() as retry_log:
+            retry = shop.request("POST", "/v1/batch", {"batch": events})
+
+        assert log.operations == retry_log.operations == ["UpdateItem", "PutItem"]
+        assert meter.price(log.calls) == _price(answer)
+        assert {"wru": wru, "rru": 0} == _price(answer)
+        # What is there already is not written again, and costs what it would.
+        assert {"wru": wru, "rru": 0} == _price(retry)

@@ -20,8 +20,8 @@ class Plant:
 PLANTS = {
     "follow": Plant(
         "service.ingest",
-        "if alias not in others and alias.is_merged]",
-        "if alias not in others]",
+        "alias if alias and alias.is_merged and not other else None",
+        "alias if alias and not other else None",
         "two ingests of one event, a merge",
     ),
     "count-first": Plant(
@@ -125,8 +125,8 @@ PLANTS = {
     # Following an alias that was read before the erasure of whom it names.
     "stale-alias": Plant(
         "service.counting",
-        "oldest_ms if owner.since_ms is None else min(oldest_ms, owner.since_ms)",
-        "oldest_ms",
+        "            before_ms = min(before_ms, owner.since_ms)\n",
+        "            pass\n",
         "after an erasure, a later event twice",
     ),
     # A merge that was erased goes on.
@@ -135,6 +135,111 @@ PLANTS = {
         "    if stored.erased_at >= alias.begun_ms:\n        raise Unavailable\n",
         "",
         "a merge, an erasure, a later event",
+    ),
+    # Raw events before what decides whether they count.
+    "raw-first": Plant(
+        "service.ingest",
+        "    admissions = dict(_side_by_side(",
+        "    for (owner, _, _), group in groups.items():\n"
+        "        for event in group.events if work.origin else ():\n"
+        "            raw_events.keep(work, event.anonymous_id or owner, [event])\n"
+        "    admissions = dict(_side_by_side(",
+        "raw: an order of two visitors",
+    ),
+    # A retry repairs nothing.
+    "raw-of-new-only": Plant(
+        "service.ingest",
+        "in admission.admitted + admission.seen:",
+        "in admission.admitted:",
+        "raw: an event twice",
+    ),
+    "raw-digest-of-an-attempt": Plant(
+        "service.packing",
+        'b"".join(sorted(event.message_hash for event in events))',
+        'b"".join(sorted(event.message_hash for event in events)) + str(origin.received_ms).encode()',
+        "raw: an event twice",
+    ),
+    # An event that another user's day knows of, and has not counted.
+    "no-elsewhere": Plant(
+        "service.counting",
+        "[*actions(work.settings, self.day, fence), Add(DayItem.elsewhere, fence.seen)]",
+        "actions(work.settings, self.day, fence)",
+        "raw: an event, its retry with both ids, another's visitor",
+    ),
+    "elsewhere-unread": Plant(
+        "service.counting",
+        "        stored = stored_day(item) if item else StoredDay(self.day)\n",
+        "        stored = stored_day(item) if item else StoredDay(self.day)\n        stored.elsewhere = set()\n",
+        "raw: an event, its retry with both ids, another's visitor",
+    ),
+    "raw-with-anothers-visitor": Plant(
+        "service.ingest",
+        "event.user_id if beside else event.anonymous_id or event.user_id",
+        "event.anonymous_id or event.user_id",
+        "raw: an event, its retry with both ids, another's visitor",
+    ),
+    "raw-of-first-copy-missing": Plant(
+        "service.ingest",
+        "        for event in admission.seen_beside:\n",
+        "        for event in admission.seen_beside[:0]:\n",
+        "raw: an event, its retry with both ids, another's visitor",
+    ),
+    # An order that was claimed is a duplicate, whoever has counted it.
+    "raw-of-claimed-order-missing": Plant(
+        "service.counting",
+        "(decided.rejections or self._may_have_seen(decided))",
+        "decided.rejections",
+        "raw: an order",
+    ),
+    "raw-stays": Plant(
+        "service.erasure",
+        "            erased.raw_events += raw_events.remove(work, anonymous_id, erased_at)\n",
+        "",
+        "raw: a merge, an erasure",
+    ),
+    "no-leftovers": Plant(
+        "service.erasure",
+        "        row = _pending(work, distinct_id, erased_at, LEFTOVERS)\n",
+        "        row = work.calls.delete_action(keys.pending_key(began_at(erased_at), distinct_id))\n",
+        "raw: an event of the user, an erasure",
+    ),
+    "no-leftovers-of-visitors": Plant(
+        "service.erasure",
+        "*([_pending(work, anonymous_id, erased_at, LEFTOVERS)] if work.settings.raw_events else []),",
+        "",
+        "raw: an event of a merged visitor, an erasure",
+    ),
+    "leftovers-shown": Plant(
+        "service.timeline",
+        "(item for item in items if not raw_events.is_erased(item, source.erased_at))",
+        "iter(items)",
+        "raw: an event of a merged visitor, an erasure",
+    ),
+    # What was received before an erasure and is dated after it counts, as the last of three rules allowed at first.
+    "counted-before-now": Plant(
+        "service.counting",
+        "before_ms = min(oldest_ms, epoch_ms(self.work.now))",
+        "before_ms = oldest_ms",
+        "raw: an event of a visitor dated ahead",
+    ),
+    "first-receipt-stays": Plant(
+        "service.raw_events",
+        "EventsItem.pk.does_not_exist() | is_older",
+        "EventsItem.pk.does_not_exist()",
+        "raw: an event of the user dated ahead",
+    ),
+    "raw-deleted-unread": Plant(
+        "service.raw_events",
+        "if received_ms_of(item) < first_ms_of(item):",
+        "if False:",
+        "raw: an event of the user dated ahead",
+    ),
+    # Days of which an erasure may let one count and not the other.
+    "raw-days-together": Plant(
+        "service.ingest",
+        "kept.setdefault((distinct_id, key), [])",
+        "kept.setdefault((distinct_id, next(iter(groups))), [])",
+        "raw: events of two days",
     ),
 }
 

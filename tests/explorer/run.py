@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+import random
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from service import events
-from tests.explorer.scenarios import WINDOW, scenarios
+import pytest
+
+from service import events, ingest
+from tests.explorer.processes import WINDOW
+from tests.explorer.scenarios import scenarios
 from tests.explorer.states import Explorer, Report
 from tests.explorer.table import Engine
 
@@ -22,9 +27,11 @@ def explore(
     """Explore every scenario, or those whose name contains `only` and nothing of `without`, on one engine."""
     engine = engine or Engine()
     reports: dict[str, Report] = {}
-    window = events.Rules.days
-    events.Rules.days = lambda _: list(WINDOW)  # type: ignore[assignment,method-assign]
-    try:
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as writer:
+        patch.setattr(events.Rules, "days", lambda _: list(WINDOW))
+        # The groups of a request one after another, in the same order each time it is put back.
+        patch.setattr(ingest, "_writers", writer)
+        patch.setattr(random, "shuffle", lambda _: None)
         for scenario in scenarios():
             is_wanted = only is None or only in scenario.name
             if is_wanted and not any(text in scenario.name for text in without):
@@ -32,8 +39,6 @@ def explore(
                 reports[scenario.name] = Explorer(engine, scenario, show).run()
                 if show_progress:
                     _result(scenario.name, reports[scenario.name])
-    finally:
-        events.Rules.days = window  # type: ignore[method-assign]
     return engine, reports
 
 

@@ -2,95 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
-from service import erasure, identities, ingest, merge, store
-from service.events import Event, epoch_ms
 from service.models import AliasItem
-from service.problems import IdentityConflict
-from tests.explorer.states import NOW, SETTINGS, UNDECIDED, A, Process, Scenario
-
-# The days an event may be on. Two are enough to have a day with an item and one without.
-WINDOW = ["2026-11-21", "2026-11-22"]
-U, V = "u", "v"
-# Of a day that no seal and no fence covers.
-OLD = "2019-12-24T18:00:00Z"
-# After any erasure that is explored.
-LATER = "2026-11-22T13:00:00Z"
-
-
-def sent(name: str, *batch: Event, is_import: bool = False, is_timed: bool = False) -> Process:
-    """A request with these events. Replies with the number accepted."""
-
-    def run(work: store.Work) -> str:
-        work = dataclasses.replace(work, is_import=is_import)
-        outcome = ingest.ingest(work, batch)
-        return UNDECIDED if outcome.undecided else f"{outcome.accepted} accepted"
-
-    return Process(name, run, is_timed)
-
-
-def merging(anonymous_id: str, user_id: str, *, is_timed: bool = False) -> Process:
-    """A request to merge. Replies with whose the anonymous id is."""
-
-    def run(work: store.Work) -> str:
-        alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
-        try:
-            return str(merge.join(work, anonymous_id, user_id, alias, epoch_ms(work.now)).user_id)
-        except identities.ErasedError:
-            return "erased"
-
-    return Process(f"merge {anonymous_id} into {user_id}", run, is_timed)
-
-
-def erasing(distinct_id: str) -> Process:
-    """A request to erase. Replies with what it removed."""
-
-    def run(work: store.Work) -> str:
-        try:
-            return f"{erasure.erase(work, distinct_id).days} days erased"
-        except IdentityConflict:
-            return "409"
-
-    return Process(f"erase {distinct_id}", run, is_timed=True)
-
-
-def page(
-    message_id: str,
-    *,
-    anonymous_id: str | None = None,
-    user_id: str | None = None,
-    timestamp: str | None = None,
-) -> Event:
-    """A page view, read as a request would be; an old one as an import would be."""
-    return _event({"type": "page", "messageId": message_id}, anonymous_id, user_id, timestamp)
-
-
-def order(
-    message_id: str,
-    *,
-    anonymous_id: str | None = None,
-    user_id: str | None = None,
-    timestamp: str | None = None,
-) -> Event:
-    """The one order there is, as another event each time."""
-    raw = {"type": "track", "event": "Order Completed", "properties": {"orderId": "o-1"}}
-    return _event({**raw, "messageId": message_id}, anonymous_id, user_id, timestamp)
-
-
-def _event(
-    raw: dict[str, object], anonymous_id: str | None, user_id: str | None, timestamp: str | None
-) -> Event:
-    raw |= {"anonymousId": anonymous_id, "userId": user_id, "timestamp": timestamp}
-    event = SETTINGS.rules(NOW, is_import=timestamp == OLD).read(raw, 0, {}, may_be_large=False)
-    assert isinstance(event, Event)
-    return event
+from tests.explorer.processes import AFTER, LATER, OLD, U, V, erasing, merging, order, page, sent
+from tests.explorer.raw_scenarios import raw_scenarios
+from tests.explorer.states import A, Scenario
 
 
 def scenarios() -> list[Scenario]:
     """What is explored."""
-    return [*_merges(), *_imports(), *_orders(), *_erasures(), *_after_erasures()]
+    return [*_merges(), *_imports(), *_orders(), *_erasures(), *_after_erasures(), *raw_scenarios()]
 
 
 _TO_U, _TO_EITHER = frozenset({U}), frozenset({U, V})
@@ -189,7 +111,7 @@ def _erasures() -> list[Scenario]:
     old_of_user = sent("import of u", page("m", user_id=U, timestamp=OLD), is_import=True)
     anyone, u_too = frozenset({A, U, V}), frozenset({A, U})
     erase_u = erasing(U)
-    later = sent("later event of a", page("l", anonymous_id=A, timestamp=LATER))
+    later = sent("later event of a", page("l", anonymous_id=A, timestamp=LATER), seconds=AFTER)
     return [
         Scenario(
             "an ingest, a merge, an erasure", [_EVENT, into_u, erase_u], 0, 1, u_too, [], _none_of_erased
@@ -247,7 +169,7 @@ def _erasures() -> list[Scenario]:
 
 def _after_erasures() -> list[Scenario]:
     """The erasure is over; what is later counts once, what was before not at all."""
-    later = sent("later event of a", page("l", anonymous_id=A, timestamp=LATER))
+    later = sent("later event of a", page("l", anonymous_id=A, timestamp=LATER), seconds=AFTER)
     both = sent(
         "later event with both ids", page("l", anonymous_id=A, user_id=U, timestamp=LATER), is_timed=True
     )

@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from service import identities, keys, store
+from service import erasure, identities, keys, store
 from service.dynamodb import Table
 from service.models import AliasItem, stored_day
 from service.problems import Unavailable
 from service.settings import Settings
+from tests.explorer import raw
 from tests.explorer.table import Engine, Frozen, NextCall, Replay, frozen
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -32,6 +33,10 @@ class Process:
     run: Callable[[store.Work], str]
     # Whether it matters when it begins: each such beginning is a second after the one before.
     is_timed: bool = False
+    # Of one to which it does not matter: how many seconds after NOW it begins, and begins again.
+    seconds: int = 0
+    # The messageIds it sends.
+    messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,13 @@ class Scenario:
     prelude: list[Process] = field(default_factory=list)
     # How many events are counted at the end, given what became of the aliases; all of them unless it says otherwise.
     counted: Callable[[Sequence[AliasItem]], Collection[int]] | None = None
+    # Whether raw events are kept, and must be right.
+    has_raw_events: bool = False
+
+    @property
+    def messages(self) -> set[str]:
+        """All that is sent."""
+        return {message for process in [*self.prelude, *self.processes] for message in process.messages}
 
 
 @dataclass
@@ -81,6 +93,8 @@ class Explorer:
     scenario: Scenario
     progress: Callable[[int], None] = lambda _: None
     _next: dict[tuple[int, tuple[int, ...], int], NextCall | str] = field(default_factory=dict)
+    _raw: dict[int, str | None] = field(default_factory=dict)
+    _facts: dict[int, raw.Table] = field(default_factory=dict)
 
     def run(self) -> Report:
         """Depth first over all states, stopping at the first that is wrong."""
@@ -125,7 +139,9 @@ class Explorer:
         answers = tuple(self.engine.answers[number] for number in answered)
         calls = Table(Replay(answers), "explored").calls(time.monotonic() + 3600)
         try:
-            return process.run(store.Work(calls, SETTINGS, NOW + timedelta(seconds=begun)))
+            now = NOW + timedelta(seconds=begun or process.seconds)
+            settings = raw.SETTINGS if self.scenario.has_raw_events else SETTINGS
+            return process.run(store.Work(calls, settings, now))
         except NextCall as call:
             return call
         except Unavailable:
@@ -154,9 +170,8 @@ class Explorer:
                 continue
             process = self.scenario.processes[number]
             again: tuple[int, ...] = ()
-            clock += process.is_timed
-            begun = clock if process.is_timed else 0
-            while isinstance(call := self._following(process, again, begun), NextCall):
+            clock += 1
+            while isinstance(call := self._following(process, again, clock), NextCall):
                 content, answer = self.engine.apply(content, call)
                 again = (*again, answer)
             if call == UNDECIDED:
@@ -216,6 +231,8 @@ class Explorer:
         if self.has_ended(state):
             content = self._asked_again(state)
             return "one is never decided" if content is None else self._wrong_at_end(content)
+        if self.scenario.has_raw_events and (fault := self._unkept(state)):
+            return fault
         items = self.engine.contents[state.content]
         # What lies where an erasure is under way is on its way out.
         leaving = {key.pk for key, item in items.items() if "erasing" in item}
@@ -237,10 +254,34 @@ class Explorer:
         if not counted.keys() <= allowed:
             return f"counted for {set(counted)}, allowed are {allowed}"
         if any(alias.status == identities.MERGING for alias in aliases) or any(
-            "PENDING" in key.pk or "erasing" in item for key, item in items.items()
+            ("PENDING" in key.pk and item["kind"]["S"] != erasure.LEFTOVERS) or "erasing" in item
+            for key, item in items.items()
         ):
             return "a merge or an erasure has not ended"
-        return None
+        return self._raw_fault(content) if self.scenario.has_raw_events else None
+
+    def _raw_fault(self, content: int) -> str | None:
+        if content not in self._raw:
+            is_cleared = not any(process.messages for process in self.scenario.processes)
+            self._raw[content] = raw.wrong_at_end(
+                self.engine, content, self.scenario.messages, NOW, is_cleared=is_cleared
+            )
+        return self._raw[content]
+
+    def _unkept(self, state: State) -> str | None:
+        """What was acknowledged already, counts, and is not kept."""
+        acknowledged: set[str] = set()
+        accepted: set[str] = set()
+        for number, answered in enumerate(state.answered):
+            messages = self.scenario.processes[number].messages
+            reply = self.next_of(number, answered, state.begun[number]) if messages else UNDECIDED
+            if isinstance(reply, str) and reply != UNDECIDED:
+                acknowledged.update(messages)
+                accepted.update(messages if reply == f"{len(messages)} accepted" else ())
+        if state.content not in self._facts:
+            items = self.engine.contents[state.content].values()
+            self._facts[state.content] = raw.Table.of(items, self.scenario.messages)
+        return raw.wrong_now(self._facts[state.content], acknowledged, accepted)
 
     def _counted(self, content: int) -> dict[str, int]:
         """How many events are counted in each partition that has any."""

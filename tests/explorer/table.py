@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -85,6 +86,17 @@ class Engine:
             self.calls[step] = call.arguments
         return self.steps[step]
 
+    @contextlib.contextmanager
+    def holding(self, content: int) -> Iterator[None]:
+        """The table itself, to be used as it likes, with a content that stays as it is."""
+        self._moto_table().items = copy.deepcopy(self._stored[content])
+        yield
+
+    def items(self) -> list[dict[str, Any]]:
+        """What the table holds at the moment."""
+        found: list[dict[str, Any]] = self.table.client.scan(TableName=self.table.name)["Items"]
+        return found
+
     def answer_number(self, answer: Answer) -> int:
         """The number of an answer; of its meaning, not of its request id."""
         response: Any = answer.response if isinstance(answer, ClientError) else answer
@@ -99,8 +111,7 @@ class Engine:
         return self._backend.get_table(self.table.name)
 
     def _content_number(self) -> int:
-        found = self.table.client.scan(TableName="explored")["Items"]
-        content = {keys.Key(item["PK"]["S"], item["SK"]["S"]): item for item in found}
+        content = {keys.Key(item["PK"]["S"], item["SK"]["S"]): item for item in self.items()}
         shape = frozen(content)
         if shape not in self._number_of:
             self._number_of[shape] = len(self.contents)

@@ -13,7 +13,18 @@ from tests.storm.run import Storm
 
 # A generation of server processes lives so long.
 ROUNDS_OF_PROCESSES = 4
-COUNTS = ("requests", "sends", "connections", "cuts", "undecided", "events", "merges", "erasures", "orders")
+COUNTS = (
+    "requests",
+    "sends",
+    "connections",
+    "cuts",
+    "undecided",
+    "events",
+    "merges",
+    "erasures",
+    "orders",
+    "days recounted",
+)
 
 
 def main() -> int:

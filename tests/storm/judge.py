@@ -10,12 +10,15 @@ from typing import Any
 from tests.engine.facts import Fact
 from tests.storm.model import Erasure, Said, chosen_orders, differences, ms_of
 from tests.storm.plan import Plan
+from tests.storm.raw import timeline_differences
 from tests.storm.wire import Client, Reply, Request
 
 Json = dict[str, Any]
 Answer = tuple[Request, Reply]
 
 ERASED = "erased"
+# Of a timeline: less than anybody has, so that there are several.
+PAGE_EVENTS = 7
 
 
 @dataclass
@@ -47,6 +50,8 @@ class Judge:
         for owner, facts in owned.items():
             counted = (facts - reports) | (facts & chosen)
             self.wrong += differences(owner, counted, visitors.get(owner, set()), said[owner])
+            told = self._timeline(owner)
+            self.wrong += timeline_differences(owner, counted, self.plan.model.erasures, told)
 
     def _owners(self) -> tuple[dict[str, set[Fact]], dict[str, set[str]]]:
         """The facts by who has them in the end, and the visitors by whose they are."""
@@ -68,10 +73,23 @@ class Judge:
             visitors.setdefault(user, set()).add(visitor)
         return owned, visitors
 
-    def _said(self, owner: str) -> Said:
+    def _timeline(self, owner: str) -> list[Json]:
+        path = f"/v1/users/{owner}/events?{self._range()}&limit={PAGE_EVENTS}"
+        events: list[Json] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self._get(path + (f"&cursor={cursor}" if cursor else "")).json()
+            events += page["events"]
+            cursor = page["nextCursor"]
+        return events
+
+    def _range(self) -> str:
         first = (self.plan.now - timedelta(days=4)).date().isoformat()
         last = (self.plan.now + timedelta(days=3)).date().isoformat()
-        metrics = self._get(f"/v1/users/{owner}/metrics?from={first}&to={last}").json()
+        return f"from={first}&to={last}"
+
+    def _said(self, owner: str) -> Said:
+        metrics = self._get(f"/v1/users/{owner}/metrics?{self._range()}").json()
         lines: list[Json] = []
         path = f"/v1/users/{owner}/export"
         cursor: str | None = ""

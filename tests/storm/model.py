@@ -87,6 +87,13 @@ class Model:
         with self._lock:
             self.erased.update(facts)
 
+    def erased_ms(self) -> dict[str, int]:
+        """Until when everything of whom is erased. Visitors go with their person, and are nobody's the next time."""
+        erased = {erasure.person: erasure.erased_at_ms for erasure in self.erasures}
+        return erased | {
+            visitor: erasure.begun_ms for erasure in self.erasures for visitor in erasure.visitors
+        }
+
     def doomed_messages(self) -> set[str]:
         """The messageIds of which the service may say that they are erased, at one time or another."""
         racing = {fact for erasure in self.erasures for fact in erasure.racing_facts}

@@ -257,5 +257,5 @@ def _reads(plan: Plan, number: int) -> None:
     known = [*plan.model.facts, *plan.model.asked, *(erasure.person for erasure in plan.model.erasures)]
     for _ in range(number):
         someone = plan.rng.choice(sorted(set(known)))
-        kind = plan.rng.choice(("", "/metrics", "/export"))
+        kind = plan.rng.choice(("", "/metrics", "/export", "/events"))
         plan.reads.append(Request("GET", f"/v1/users/{someone}{kind}"))

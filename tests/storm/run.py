@@ -19,6 +19,7 @@ from tests.storm.erasing import Eraser
 from tests.storm.judge import Answer, Judge
 from tests.storm.model import Erasure, Model
 from tests.storm.plan import Plan, Size, batches, in_order, planned
+from tests.storm.raw import Auditor
 from tests.storm.wire import Client, Request, Tally
 
 PROCESSES = 4
@@ -95,6 +96,7 @@ class Storm:
             "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url,
             "FOOTFALL_TABLE": self.table,
             "WEB_CONCURRENCY": str(PROCESSES),
+            "FOOTFALL_RAW_EVENTS": "1",
         }
         wire = shaky_wire(random.Random(f"{self.seed}/wire/{generation}"))
         # What DELETEs the processes before these had been sent is of no interest here.
@@ -112,6 +114,9 @@ class Storm:
         with contextlib.closing(Client(servers.url, plan.rng, self.tally, may_be_cut=False)) as client:
             judge = Judge(plan, client)
             judge.judge(storm, late)
+        auditor = Auditor(self.dynamodb_url, self.table, plan.prefix)
+        judge.wrong += auditor.audit(plan.model.erased_ms())
+        self.tally.add("days recounted", auditor.days)
         judge.wrong += sorted(servers.failures())
         model = plan.model
         self.tally.add("events", sum(map(len, model.facts.values())) + len(model.erased))

@@ -54,9 +54,17 @@ def test_items_of_one_kind_lie_in_their_range_and_no_others_do(owner: str, other
         True,
     ]
     # What is held on a person; the marks hold nothing.
-    assert is_in(day_sk, keys.person())
-    assert is_in(way_back_sk, keys.person())
-    assert not any(is_in(sk, keys.person()) for sk in (alias_sk, "ALIAS"))
+    events_sk = keys.events_key(owner, 0, "0" * 16).sk
+    assert all(keys.is_exported(sk) for sk in (day_sk, way_back_sk, events_sk))
+    assert not any(keys.is_exported(sk) for sk in (alias_sk, erased_sk))
+    assert [
+        is_in(sk, keys.every_events()) for sk in (day_sk, alias_sk, way_back_sk, erased_sk, events_sk)
+    ] == [
+        *[False] * 4,
+        True,
+    ]
+    assert not is_in(events_sk, keys.every_day())
+    assert not is_in(events_sk, keys.every_way_back())
     assert not is_in(erased_sk, keys.every_day())
     assert not is_in(erased_sk, keys.every_way_back())
     assert [keys.is_day(sk) for sk in (day_sk, alias_sk, way_back_sk, erased_sk)] == [
@@ -65,6 +73,28 @@ def test_items_of_one_kind_lie_in_their_range_and_no_others_do(owner: str, other
         False,
         False,
     ]
+
+
+# From 1970, the earliest that is counted, to the year 9000.
+INSTANTS_MS = st.integers(0, 221_845_046_400_000)
+
+
+@given(INSTANTS_MS, INSTANTS_MS, INSTANTS_MS, st.sampled_from(["0" * 16, "f" * 16]))
+def test_raw_events_lie_in_the_order_of_their_first(
+    first_ms: int, last_ms: int, instant_ms: int, digest: str
+) -> None:
+    sk = keys.events_key("u", instant_ms, digest).sk
+    low, high = keys.events_between(first_ms, last_ms)
+
+    assert (first_ms <= instant_ms <= last_ms) == (low <= sk <= high)
+    assert keys.first_ms_of(sk) == instant_ms
+    assert keys.is_events(sk)
+
+
+def test_a_sort_key_of_the_longest_id_leaves_room() -> None:
+    longest = ids.ANONYMOUS_PREFIX + "💶" * ids.ID_CHARACTERS_MAX
+
+    assert len(keys.way_back_key("u", longest).sk.encode()) < keys.SORT_KEY_BYTES_MAX
 
 
 @given(DAYS, DAYS, DAYS)

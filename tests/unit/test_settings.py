@@ -42,6 +42,12 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("FOOTFALL_DAY_TTL_DAYS", "400", "day_ttl_days", 400),
     ("FOOTFALL_DAY_TTL_DAYS", "10", "day_ttl_days", 10),
     ("FOOTFALL_DAY_TTL_DAYS", "0", "day_ttl_days", None),
+    ("FOOTFALL_RAW_EVENTS", "1", "raw_events", True),
+    ("FOOTFALL_RAW_EVENTS", "true", "raw_events", True),
+    ("FOOTFALL_RAW_EVENTS", "0", "raw_events", False),
+    ("FOOTFALL_RAW_EVENTS", "false", "raw_events", False),
+    ("FOOTFALL_RAW_TTL_DAYS", "1", "raw_ttl_days", 1),
+    ("FOOTFALL_RAW_TTL_DAYS", "36500", "raw_ttl_days", 36_500),
 ]
 BAD = [
     ("FOOTFALL_TABLE", "ab"),
@@ -68,7 +74,11 @@ BAD = [
     ("FOOTFALL_DAY_TTL_DAYS", "9"),
     ("FOOTFALL_DAY_TTL_DAYS", "-1"),
     ("FOOTFALL_DAY_TTL_DAYS", "99999999999"),
-    ("FOOTFALL_RAW_EVENTS", "1"),
+    ("FOOTFALL_RAW_EVENTS", "yes"),
+    ("FOOTFALL_RAW_EVENTS", "2"),
+    ("FOOTFALL_RAW_TTL_DAYS", "0"),
+    ("FOOTFALL_RAW_TTL_DAYS", "36501"),
+    ("FOOTFALL_RAW_TTL_DAYS", "90.5"),
     ("FOOTFALL_OPENSEARCH_URL", "http://127.0.0.1:9200"),
 ]
 
@@ -86,6 +96,7 @@ def test_every_default_is_the_documented_one() -> None:
     assert (settings.revenue_from, settings.timezone.key, settings.currency) == ("any", "UTC", "USD")
     assert (settings.max_event_age_days, settings.max_events_per_user_day) == (7, 2000)
     assert (settings.allowed_origins, settings.day_ttl_days) == (("*",), None)
+    assert (settings.raw_events, settings.raw_ttl_days) == (False, 90)
 
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), GOOD)

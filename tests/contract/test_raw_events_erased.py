@@ -1,0 +1,226 @@
+"""Of an erased person no raw event is left, whatever was under way meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service import keys
+from service.dynamodb import Table
+from service.settings import Settings
+from service.store import Work
+from service.sweep import Swept, sweep
+from tests import builders, faults
+from tests.builders import (
+    NOON,
+    READER,
+    Clock,
+    at,
+    counts,
+    lambda_client,
+    make_app,
+    make_event,
+    make_settings,
+    post,
+    totals,
+)
+from tests.contract.test_raw_events import ids_kept, items_kept, kept, visit
+
+Json = dict[str, Any]
+ADA = "ada"
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """A short window, so that there are few fences."""
+    return make_settings(raw_events=True, max_event_age_days=1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(settings: Settings, table: Table, clock: Clock) -> FastAPI:
+    return make_app(settings, table, clock)
+
+
+@pytest.fixture
+def keeping_none(table: Table, clock: Clock) -> Iterator[httpx.Client]:
+    """The same service with raw events off."""
+    with lambda_client(make_app(make_settings(max_event_age_days=1), table, clock)) as opened:
+        yield opened
+
+
+def live(client: httpx.Client, name: str = ADA) -> None:
+    """Raw events of a user and of two devices: 6."""
+    batch = [visit(f"{name}-phone", messageId=f"{name}-1"), visit(f"{name}-laptop")]
+    batch += [make_event(userId=f"u-{name}", event=f"Letter of {name}", timestamp=at(hours=3))]
+    assert counts(post(client, batch)) == (3, 0, 0)
+    linking = [
+        make_event(userId=f"u-{name}", anonymousId=f"{name}-{device}") for device in ("phone", "laptop")
+    ]
+    assert counts(post(client, linking)) == (2, 0, 0)
+    history = make_event(userId=f"u-{name}", timestamp=at(days=-500))
+    assert counts(client.post("/v1/import", json={"batch": [history]}, headers=READER)) == (1, 0, 0)
+
+
+def erase(client: httpx.Client, user: str = f"u-{ADA}") -> Json:
+    reply = client.delete(f"/v1/users/{user}", headers=READER)
+    assert reply.status_code == 200, reply.text
+    body: Json = reply.json()
+    return body
+
+
+def swept(table: Table, settings: Settings, clock: Clock) -> Swept:
+    *_, last = sweep(Work(table.calls(float("inf")), settings, clock.now))
+    assert not last.failures
+    return last
+
+
+def pending(table: Table) -> list[tuple[str, str]]:
+    """(id, kind) of each PENDING row."""
+    return sorted(
+        (keys.pending_of(sk)[1], item["kind"]["S"])
+        for (pk, sk), item in builders.items(table).items()
+        if pk in keys.pending_pks()
+    )
+
+
+LEFTOVERS = [("anon_ada-laptop", "leftovers"), ("anon_ada-phone", "leftovers"), ("u-ada", "leftovers")]
+
+
+def test_nothing_of_an_erased_person_is_left(
+    client: httpx.Client, clock: Clock, table: Table, settings: Settings
+) -> None:
+    live(client)
+    live(client, "bob")
+    bobs = {key: item for key, item in items_kept(table).items() if "bob" in key[0]}
+    reply = erase(client)
+
+    assert (reply["rawEvents"], reply["anonymousIds"]) == (6, 2)
+    assert items_kept(table) == bobs
+    assert pending(table) == LEFTOVERS
+    assert erase(client)["rawEvents"] == 0
+    clock.move(minutes=16)
+    assert swept(table, settings, clock) == Swept()
+    assert pending(table) == []
+    for key, item in builders.items(table).items():
+        if ADA in repr((key, item)):
+            assert key[1].startswith("DAY#") or key[1] in ("ERASED", "ALIAS"), key
+            assert item.keys() <= {"erasedAt", "expiresAt", "schema", "status"}, key
+
+
+def test_a_visitor_who_is_nobodys_is_erased_too(client: httpx.Client, table: Table) -> None:
+    post(client, [visit("a1"), visit("a1", timestamp=at(hours=-20)), visit("a2")])
+
+    assert erase(client, "anon_a1")["rawEvents"] == 2
+    assert [distinct_id for distinct_id, _ in kept(table)] == ["anon_a2"]
+    assert pending(table) == [("anon_a1", "leftovers")]
+
+
+def test_raw_events_of_before_they_were_turned_off_are_erased_too(
+    client: httpx.Client, keeping_none: httpx.Client, table: Table
+) -> None:
+    live(client)
+    reply = erase(keeping_none)
+
+    assert (reply["rawEvents"], items_kept(table)) == (6, {})
+    # No request can put any more there.
+    assert pending(table) == []
+
+
+def test_more_than_one_write_can_delete_are_erased(client: httpx.Client, table: Table) -> None:
+    for number in range(60):
+        post(client, [make_event(timestamp=at(seconds=-number))])
+
+    assert erase(client, "u-1")["rawEvents"] == 60
+    assert items_kept(table) == {}
+
+
+@pytest.mark.parametrize("kind", ["kill_before", "kill_after"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_an_erasure_that_dies_at_its_raw_events_is_ended_by_the_sweep(
+    client: httpx.Client, clock: Clock, table: Table, settings: Settings, kind: faults.Action, call: int
+) -> None:
+    live(client)
+    clock.move(seconds=1)
+    with faults.injected(faults.Fault(kind, operation="BatchWriteItem", call=call)):
+        assert client.delete(f"/v1/users/u-{ADA}", headers=READER).status_code == 500
+    clock.move(seconds=61)
+
+    assert swept(table, settings, clock) == Swept(erasures=1)
+    assert items_kept(table) == {}
+    assert [kind for _, kind in pending(table)] == ["leftovers"] * 3
+    clock.move(minutes=15)
+    assert swept(table, settings, clock) == Swept()
+    assert pending(table) == []
+
+
+def test_what_counts_after_an_erasure_is_kept_again(client: httpx.Client, clock: Clock, table: Table) -> None:
+    live(client)
+    erase(client)
+    clock.move(seconds=1)
+    late = make_event(userId="u-ada", messageId="late")
+    assert counts(post(client, [late, visit("ada-phone", messageId="new", timestamp=at(seconds=1))])) == (
+        1,
+        0,
+        1,
+    )
+
+    assert ids_kept(table) == [("anon_ada-phone", "new")]
+
+
+def put_back(table: Table, items: dict[tuple[str, str], Json]) -> None:
+    """As a request that was under way during the erasure does: it counted before, and keeps afterwards."""
+    for (pk, sk), item in items.items():
+        table.client.put_item(TableName=table.name, Item={"PK": {"S": pk}, "SK": {"S": sk}, **item})
+
+
+def test_what_arrives_while_a_person_is_erased_is_nobodys_and_swept_after_a_quarter_of_an_hour(
+    client: httpx.Client, clock: Clock, table: Table, settings: Settings
+) -> None:
+    live(client)
+    lost = items_kept(table)
+    clock.move(seconds=1)
+    erase(client)
+    put_back(table, lost)
+    for user in ("u-ada", "anon_ada-phone", "anon_ada-laptop"):
+        timeline = client.get(f"/v1/users/{user}/events", params={"from": "2026-01-01"}, headers=READER)
+        assert timeline.json()["events"] == [], user
+        assert client.get(f"/v1/users/{user}/export", headers=READER).text == "", user
+    new = make_event(userId="u-ada", messageId="new", timestamp=at(seconds=5))
+    clock.move(seconds=2)
+    assert counts(post(client, [new])) == (1, 0, 0)
+    clock.now = NOON + timedelta(seconds=1, minutes=15)
+    assert swept(table, settings, clock) == Swept()
+    assert len(items_kept(table)) == len(lost) + 1
+    clock.move(milliseconds=1)
+
+    assert swept(table, settings, clock) == Swept(leftovers=6)
+    assert ids_kept(table) == [("u-ada", "new")]
+    assert pending(table) == []
+    assert totals(client, "u-ada", to=builders.day(1))["events"] == 1
+
+
+def test_leftovers_of_a_visitor_who_became_somebody_elses_are_not_that_ones(
+    client: httpx.Client, clock: Clock, table: Table
+) -> None:
+    live(client)
+    lost = items_kept(table)
+    clock.move(seconds=1)
+    erase(client)
+    put_back(table, lost)
+    clock.move(seconds=1)
+    new = make_event(userId="u-eve", anonymousId="ada-phone", messageId="new", timestamp=at(seconds=2))
+    assert counts(post(client, [new])) == (1, 0, 0)
+
+    reply = client.get("/v1/users/u-eve/events", params={"from": "2026-01-01"}, headers=READER)
+    assert [event["messageId"] for event in reply.json()["events"]] == ["new"]
+    assert "ada-1" not in client.get("/v1/users/u-eve/export", headers=READER).text
