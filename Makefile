@@ -15,14 +15,14 @@ STAGE ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench explore fuzz mutants engines import export sweep recount build deploy lock clean venv install-local install-dev install-sam build-HttpFunction
+.PHONY: help run test check fmt bench explore fuzz mutants engines import export sweep recount build deploy lock clean venv install-local install-dev install-sam build-HttpFunction build-IndexerFunction
 .DELETE_ON_ERROR:
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-run: install-local ## serve on http://127.0.0.1:8000 with a database in memory
-	@exec $(PYTHON) -m service run
+run: install-local ## serve on http://127.0.0.1:8000 with a database in memory; SEARCH=1 with OpenSearch
+	@SEARCH="$(SEARCH)" exec $(PYTHON) -m service run
 
 test: install-dev install-clients ## run every test this machine can run; ARGS="-k merge" picks some
 	@$(PYTHON) -m pytest -n auto --dist loadscope tests $(ARGS)
@@ -94,7 +94,8 @@ deploy: build ## deploy to AWS; STAGE=dev or STAGE=prod
 	  Architecture=$(LAMBDA_ARCHITECTURE) \
 	  $${FOOTFALL_WRITE_KEYS:+"WriteKeys=$$FOOTFALL_WRITE_KEYS"} \
 	  $${FOOTFALL_SECRET_KEY_HASHES:+"SecretKeyHashes=$$FOOTFALL_SECRET_KEY_HASHES"} \
-	  $${FOOTFALL_IDENTITY_SECRET:+"IdentitySecret=$$FOOTFALL_IDENTITY_SECRET"}
+	  $${FOOTFALL_IDENTITY_SECRET:+"IdentitySecret=$$FOOTFALL_IDENTITY_SECRET"} \
+	  $${FOOTFALL_OPENSEARCH_URL:+"OpenSearchUrl=$$FOOTFALL_OPENSEARCH_URL"}
 
 LOCK = $(PYTHON) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(ARGS)
@@ -175,6 +176,15 @@ build-HttpFunction: $(DEPENDENCIES)/.compiled
 	@find "$(ARTIFACTS_DIR)/service" -name __pycache__ -type d -prune -exec rm -rf {} +
 	@rm -f "$(ARTIFACTS_DIR)/.fetched" "$(ARTIFACTS_DIR)/.compiled"
 	@compiler="$(COMPILER)"; [ -z "$$compiler" ] || "$$compiler" $(COMPILE) -s "$(ARTIFACTS_DIR)" -p /var/task "$(ARTIFACTS_DIR)/service"
+
+# The indexer's own package: what its handler imports, and of the wheels what that imports; a test runs it so.
+INDEXER_PACKAGES := botocore dateutil jmespath pynamodb tzdata urllib3 six.py typing_extensions.py
+build-IndexerFunction: $(DEPENDENCIES)/.compiled
+	@test -n "$(ARTIFACTS_DIR)" || { echo "ARTIFACTS_DIR says where to build; make build sets it." >&2; exit 1; }
+	@mkdir -p "$(ARTIFACTS_DIR)/service"
+	@cp -R $(addprefix $(DEPENDENCIES)/,$(INDEXER_PACKAGES)) "$(ARTIFACTS_DIR)"
+	@modules="$$($(PYTHON) tools/modules_of.py lambda_indexer)" && cp $$modules "$(ARTIFACTS_DIR)/service"
+	@compiler="$(COMPILER)"; [ -z "$$compiler" ] || "$$compiler" $(COMPILE) -s "$(ARTIFACTS_DIR)" -p /var/task "$(ARTIFACTS_DIR)"
 
 # The target's wheels, whatever this machine is. Of botocore's 23 MB of service descriptions the function needs one,
 # and FastAPI takes the absence of pydantic.v1 as "nobody uses it": 37 MB become 14, and a cold start loses 60 ms.

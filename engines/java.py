@@ -35,9 +35,9 @@ class Java:
         """Its javac; None where it is a runtime alone."""
         return shutil.which("javac", path=str(Path(self.program).resolve().parent))
 
-    def options(self) -> list[str]:
+    def options(self, collector: str = "Serial") -> list[str]:
         """What every engine is started with: the first compiler tier and the serial collector halve its start."""
-        options = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+        options = [f"-XX:+Use{collector}GC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
         # From Java 22 on, loading a native library without this prints a warning; 17 does not need it.
         return [*options, "--enable-native-access=ALL-UNNAMED"] if self.version > 17 else options
 

@@ -11,6 +11,7 @@ import click
 from . import __version__, dev
 from .cli_export import export
 from .cli_import import import_
+from .cli_index import index
 from .cli_recount import recount_
 from .cli_sweep import sweep_
 from .terminal import one_line
@@ -64,6 +65,7 @@ main.add_command(import_)
 main.add_command(export)
 main.add_command(sweep_)
 main.add_command(recount_)
+main.add_command(index)
 
 
 if __name__ == "__main__":

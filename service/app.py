@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import __version__, logs, openapi, problems, routes, user_routes
+from . import __version__, logs, openapi, problems, routes, search_routes, user_routes
 from .auth import Keys
 from .capacity import Capacity
 from .dynamodb import Table
@@ -41,6 +41,7 @@ def create_app(settings: Settings, table: Table, now: Callable[[], datetime] = u
     app.state.service = Service(settings, table, Keys.of(settings), now)
     app.include_router(routes.router)
     app.include_router(user_routes.router)
+    app.include_router(search_routes.router)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_middleware(Envelope)

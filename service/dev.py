@@ -1,12 +1,15 @@
 """`python -m service run`: the service on this machine, on the embedded engine or on a DynamoDB endpoint."""
 
+import contextlib
 import hashlib
 import os
 import shlex
+import signal
 import socket
 import time
 from collections.abc import MutableMapping
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import botocore.session
@@ -16,7 +19,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from . import __version__
+from . import __version__, local_search
 from .app import create_app
 from .dynamodb import NotDynamoDBError, Table, connect, create_table
 from .problems import Unavailable
@@ -41,13 +44,21 @@ def run(environ: MutableMapping[str, str]) -> None:
     """Serve until interrupted. Raises CannotStartError."""
     port = _whole(environ, "PORT", 8000, 65_535)
     workers = _whole(environ, "WEB_CONCURRENCY", 1, 64)
-    if workers > 1 and not environ.get(ENDPOINT):
+    if workers > 1 and not environ.get(ENDPOINT) and not local_search.is_asked_for(environ):
         raise CannotStartError(f"WEB_CONCURRENCY={workers} needs a database they can share: set {ENDPOINT}.")
     _require_free(port)
-    settings = _settings(environ)
-    table = _table(environ, settings)
-    app = _checked(settings, table)
-    print(_banner(environ, settings, port, table), flush=True)
+    with contextlib.ExitStack() as stack:
+        if local_search.is_asked_for(environ):
+            settings, table = _with_search(environ, stack)
+        else:
+            settings = _settings(environ)
+            table = _table(environ, settings)
+        app = _checked(settings, table)
+        print(_banner(environ, settings, port, table), flush=True)
+        _serve(app, port, workers)
+
+
+def _serve(app: ASGIApp, port: int, workers: int) -> None:
     options: dict[str, Any] = {
         "host": HOST,
         "port": port,
@@ -59,6 +70,36 @@ def run(environ: MutableMapping[str, str]) -> None:
         uvicorn.run(app, **options)
     else:
         uvicorn.run("service.dev:worker", factory=True, workers=workers, **options)
+
+
+def _with_search(environ: MutableMapping[str, str], stack: contextlib.ExitStack) -> tuple[Settings, Table]:
+    """The engines, the table with a stream, and the thread that reads it; `stack` ends what was started here."""
+    # Without it an engine would outlive a process that is told to end.
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        stack.enter_context(local_search.engines(environ, ENDPOINT, _say))
+        settings = _settings(environ)
+        client = _client(environ)
+        _create(client, settings, environ, has_stream=True)
+        table = Table(client, settings.table)
+        region = client.meta.region_name
+        # The function's handler makes its own client, and botocore itself reads this alone.
+        environ["AWS_DEFAULT_REGION"] = region
+        streams = botocore.session.get_session().create_client(
+            "dynamodbstreams", region, endpoint_url=environ[ENDPOINT]
+        )
+        stack.enter_context(local_search.indexing(settings, table, streams, region, _say))
+    except local_search.NoEngineError as error:
+        raise CannotStartError(str(error)) from None
+    return settings, table
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _end(signum: int, _: object) -> NoReturn:
+    raise SystemExit(128 + signum)
 
 
 def worker() -> ASGIApp:
@@ -132,9 +173,11 @@ def _client(environ: MutableMapping[str, str]) -> Any:
         raise CannotStartError(f"No client for {url or 'DynamoDB'}: {error}") from None
 
 
-def _create(client: Any, settings: Settings, environ: MutableMapping[str, str]) -> bool:
+def _create(
+    client: Any, settings: Settings, environ: MutableMapping[str, str], *, has_stream: bool = False
+) -> bool:
     try:
-        return create_table(client, settings.table)
+        return create_table(client, settings.table, has_stream=has_stream)
     except (BotoCoreError, ClientError, NotDynamoDBError) as error:
         where = environ.get(ENDPOINT) or "DynamoDB"
         raise CannotStartError(
@@ -181,18 +224,28 @@ def _banner(environ: MutableMapping[str, str], settings: Settings, port: int, ta
     bearer = f"'Authorization: Bearer {secret_key}'" if is_dev else f'"Authorization: Bearer {secret_key}"'
     url = f"http://{HOST}:{port}"
     event = '{"userId": "u-42", "event": "Product Viewed"}'
+    search = settings.opensearch_url
     return "\n".join(
         (
             f"Footfall {__version__} on {url} (documentation: {url}/docs)",
             f"  database    {where}",
+            *([f"  search      {local_search.without_password(search)}"] if search else []),
             f"  write key   {write_key}",
             f"  secret key  {secret_key if is_dev else 'yours'}",
             "Post an event, then ask what the user did:",
             f"  curl -u {shlex.quote(write_key + ':')} {url}/v1/track -d '{event}'",
             f"  curl -H {bearer} {url}/v1/users/u-42/metrics",
+            *([f"  curl -H {bearer} {url}/v1/search/segments -d '{_question()}'"] if search else []),
             "Ctrl-C stops it.",
         )
     )
+
+
+def _question() -> str:
+    """Who has viewed a product lately? A day after the event it is still asked of its day."""
+    today = datetime.now(UTC).date()
+    first, last = today - timedelta(days=7), today + timedelta(days=1)
+    return f'{{"from": "{first}", "to": "{last}", "all": [{{"event": "Product Viewed"}}]}}'
 
 
 def _dev_secret_hash() -> str:

@@ -8,7 +8,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action, Update
 
 from . import __version__
+from .aws_codes import NOT_NOW
 from .capacity import Capacity, cancelled_units, item_bytes, least_units, read_units, write_units
 from .keys import Key
 from .models import Item, Raw
@@ -37,45 +38,12 @@ CONNECTIONS_MAX = 16
 CONFLICT_ATTEMPTS_MAX = 5
 CONFLICT_DELAY_SECONDS = 0.02
 
-# BatchWriteItem's own limit.
+# BatchWriteItem's own limit, and BatchGetItem's.
 BATCH_ITEMS_MAX = 25
+BATCH_KEYS_MAX = 100
 
 _PK, _SK = Item.pk, Item.sk
 _CONDITION_FAILED = "ConditionalCheckFailed"
-# Codes that say: not now. Whatever is not listed is our mistake and becomes a 500.
-_NOT_NOW = frozenset(
-    {
-        "InternalServerError",
-        "LimitExceededException",
-        "ProvisionedThroughputExceeded",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "ServiceUnavailable",
-        "ThrottlingError",
-        "ThrottlingException",
-        "TransactionConflict",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-        "IdempotentParameterMismatchException",
-        "ReplicatedWriteConflictException",
-        # A deployment that is not finished or not right: clients must keep their events until it is.
-        "AccessDenied",
-        "AccessDeniedException",
-        "ExpiredTokenException",
-        "IncompleteSignatureException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "KMSAccessDeniedException",
-        "KMSDisabledException",
-        "KMSInvalidStateException",
-        "KMSNotFoundException",
-        "MissingAuthenticationTokenException",
-        "ResourceNotFoundException",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
 
 
 class NotDynamoDBError(Exception):
@@ -136,8 +104,13 @@ def _stop_after_deadline(response: Any, caught_exception: Any, **_: Any) -> None
         raise Unavailable from caught_exception
 
 
-def create_table(client: Any, name: str) -> bool:
-    """Make the table, on demand and with TTL, unless it is there. Answers whether it was made."""
+# As in template.yaml; the indexer needs nothing of what was there before.
+_STREAM = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
+
+
+def create_table(client: Any, name: str, *, has_stream: bool = False) -> bool:
+    """Make the table, on demand and with TTL, unless it is there. Answers whether it was made. `has_stream` gives it a
+    stream, also where it was there without one."""
     try:
         described = client.describe_table(TableName=name)
     except client.exceptions.ResourceNotFoundException:
@@ -145,6 +118,8 @@ def create_table(client: Any, name: str) -> bool:
     else:
         if "Table" not in described:
             raise NotDynamoDBError
+        if has_stream and not described["Table"].get("StreamSpecification", {}).get("StreamEnabled"):
+            client.update_table(TableName=name, StreamSpecification=_STREAM)
         return False
     keys = ((_PK.attr_name, "HASH"), (_SK.attr_name, "RANGE"))
     try:
@@ -155,6 +130,7 @@ def create_table(client: Any, name: str) -> bool:
             ],
             KeySchema=[{"AttributeName": attribute, "KeyType": kind} for attribute, kind in keys],
             BillingMode="PAY_PER_REQUEST",
+            **({"StreamSpecification": _STREAM} if has_stream else {}),
         )
     except client.exceptions.ResourceInUseException:
         return False  # another process was quicker
@@ -200,6 +176,25 @@ class Calls:
         )
         item: Raw | None = reply.get("Item")
         return item
+
+    def get_all(self, wanted: Collection[Key]) -> dict[Key, Raw]:
+        """Those of these items that are there, as of now. A request for each hundred."""
+        found: dict[Key, Raw] = {}
+        named = [_key(key) for key in dict.fromkeys(wanted)]  # DynamoDB refuses a call that names one twice.
+        for start in range(0, len(named), BATCH_KEYS_MAX):
+            waiting = named[start : start + BATCH_KEYS_MAX]
+            for attempt in range(1, CONFLICT_ATTEMPTS_MAX + 1):
+                request = {self.table.name: {"Keys": waiting, "ConsistentRead": True}}
+                reply = self._call("batch_get_item", {"RequestItems": request})
+                for item in reply["Responses"].get(self.table.name, []):
+                    found[Key(item[_PK.attr_name]["S"], item[_SK.attr_name]["S"])] = item
+                waiting = reply.get("UnprocessedKeys", {}).get(self.table.name, {}).get("Keys", [])
+                if not waiting:
+                    break
+                self._pause(attempt)
+            else:
+                raise Unavailable
+        return found
 
     def query(
         self,
@@ -345,12 +340,12 @@ class Calls:
                         for reason in reasons
                     ]
                 ) from None
-            if not codes & _NOT_NOW:
+            if not codes & NOT_NOW:
                 raise error
             return "TransactionConflict" in codes
         # A code of digits is the status alone: the body of the error did not arrive whole.
         if (
-            code not in _NOT_NOW
+            code not in NOT_NOW
             and not code.isdigit()
             and response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) < 500
         ):
@@ -362,8 +357,12 @@ class Calls:
         units = sum(part.get("CapacityUnits", 0) for part in parts)
         # A transaction whose token was known already reports what it read; DynamoDB Local names no kind.
         read = sum(part.get("ReadCapacityUnits", 0) for part in parts)
-        if operation in ("get_item", "query", "scan"):
-            least = read_units((), is_consistent=arguments["ConsistentRead"])
+        if operation in ("get_item", "query", "scan", "batch_get_item"):
+            if operation == "batch_get_item":
+                # A unit for each key, also of what is not there.
+                least = float(sum(len(of["Keys"]) for of in arguments["RequestItems"].values()))
+            else:
+                least = read_units((), is_consistent=arguments["ConsistentRead"])
             self._add(read_units=max(units, least), is_corrected=units < least)
             return
         least = least_units(arguments)

@@ -119,6 +119,55 @@ EXPORTED = b"\n".join(
         b"",
     )
 ).decode()
+_RANGE = {"from": "2026-11-01", "to": "2026-11-30"}
+_STEPS = ["Product Viewed", "Product Added", "Order Completed"]
+SEGMENTS: dict[str, Any] = _RANGE | {
+    "all": [{"event": "Product Added", "min": 3}],
+    "none": [{"metric": "revenue", "currency": "EUR", "min": 100}],
+    "limit": 2,
+}
+SEGMENTED: dict[str, Any] = {
+    "count": 12,
+    "countAtLeast": 12,
+    "users": [{"userId": "anon_visitor"}, {"userId": "u-42"}],
+    "nextCursor": "WyI2YTU1ZmU0NzE1N2Y5NjJkIiwidS00MiIsMTIsMTJd",
+}
+FUNNELS: dict[str, Any] = _RANGE | {"steps": _STEPS, "windowHours": 168}
+FUNNEL: dict[str, Any] = {
+    "steps": [
+        {"event": event, "users": users, "conversion": share}
+        for event, users, share in zip(_STEPS, (120, 31, 7), (1.0, 0.2583, 0.0583), strict=True)
+    ]
+}
+BREAKDOWNS: dict[str, Any] = _RANGE | {
+    "event": "Product Viewed",
+    "by": "productId",
+    "metric": "events",
+    "limit": 2,
+}
+BREAKDOWN: dict[str, Any] = {
+    "rows": [{"key": "sku-9", "value": 31}, {"key": "sku-4", "value": 17}],
+    "total": 71,
+    "otherRows": 12,
+}
+TIMESERIES: dict[str, Any] = _RANGE | {"metric": "revenue", "currency": "EUR", "interval": "week"}
+SERIES: dict[str, Any] = {
+    "rows": [{"start": "2026-10-26", "value": 0}, {"start": "2026-11-02", "value": 59.9}]
+    + [{"start": f"2026-11-{day:02d}", "value": 120} for day in (9, 16, 23, 30)]
+}
+RETENTION: dict[str, Any] = {
+    "from": "2026-11-02",
+    "to": "2026-11-15",
+    "startEvent": "Page Viewed",
+    "returnEvent": "Order Completed",
+    "unit": "week",
+}
+RETAINED: dict[str, Any] = {
+    "cohorts": [
+        {"start": "2026-11-02", "users": 120, "returned": [7, 3]},
+        {"start": "2026-11-09", "users": 80, "returned": [5]},
+    ]
+}
 HEALTH = {"status": "ok", "version": "0.1.0"}
 SETTINGS = {
     "integrations": {
@@ -151,10 +200,16 @@ PROBLEMS: dict[str, problems.Problem] = {
     "invalid_cursor_of_timeline": problems.InvalidRequest(
         "cursor is what nextCursor of the page before said.", code="invalid_cursor"
     ),
+    "invalid_cursor_of_segments": problems.InvalidRequest(
+        "cursor is what nextCursor of the page before said, and goes with the same search.",
+        code="invalid_cursor",
+    ),
     "invalid_limit": problems.InvalidRequest("limit is a whole number from 1 to 1000."),
     "raw_events_off": problems.NotEnabled(),
+    "search_off": problems.search_off(),
     "internal_error": problems.Unexpected(),
     "unavailable": problems.Unavailable(),
+    "search_unavailable": problems.SearchUnavailable(),
     "misconfigured": problems.Unavailable(
         "FOOTFALL_TIMEZONE is not the time zone this table's days are in.", code="misconfigured"
     ),

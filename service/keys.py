@@ -99,6 +99,11 @@ def mark_key(distinct_id: str) -> Key:
     return alias_key(distinct_id) if ids.is_anonymous(distinct_id) else erased_key(distinct_id)
 
 
+def is_mark(sk: str) -> bool:
+    """Whether a sort key is that of an item that speaks of the whole id."""
+    return sk in ("ALIAS", "ERASED")
+
+
 def events_key(distinct_id: str, first_ms: int, digest: str) -> Key:
     """Raw events of one request; `first_ms` is the earliest one's time, `digest` tells which they are."""
     return Key(user_pk(distinct_id), f"{_EVENTS}{_instant(first_ms)}#{digest}")

@@ -71,6 +71,8 @@ _SEGMENT_NAME_OF_GA4 = {
     "refund": ORDER_REFUNDED,
 }
 _ORDER_EVENTS = frozenset({ORDER_COMPLETED, ORDER_REFUNDED, ORDER_CANCELLED})
+# In Segment's own spelling.
+_SPELLED = {known: known.title().replace(" To ", " to ") for known in _COUNTER_OF_EVENT}
 
 
 class Amount(NamedTuple):
@@ -139,6 +141,13 @@ class Metrics:
 def page_view() -> Contribution:
     """What a `page` or `screen` event adds."""
     return Contribution({"events": 1, "page_views": 1})
+
+
+def event_name(name: str) -> str:
+    """What an event of this name is searched by: a known one, GA4's synonyms too, by Segment's spelling of it; any
+    other by the name as sent."""
+    known = name.casefold()
+    return _SPELLED.get(_SEGMENT_NAME_OF_GA4.get(known, known), name)
 
 
 def track(name: object, properties: Mapping[str, Any], *, currency: str, counts_orders: bool) -> Contribution:

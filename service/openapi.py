@@ -42,11 +42,14 @@ _WHEN = {
     "invalid_range": "`from` or `to` is no day, `from` is after `to`, or the range or the answer is too long.",
     "invalid_cursor": "`cursor` is not from a page before.",
     "invalid_cursor_of_timeline": "`cursor` is not from a page before.",
+    "invalid_cursor_of_segments": "`cursor` is not from a page before of the same search.",
     "invalid_limit": "`limit` is no whole number from 1 to 1000.",
     "raw_events_off": "this deployment keeps no raw events; the answer says how it would.",
+    "search_off": "this deployment has no search; the answer says how it would.",
     "internal_error": "our own mistake. Sending the same again is safe.",
     "unavailable": "not everything could be decided now. Send the same again, after Retry-After seconds.",
     "misconfigured": "the deployment does not fit its table.",
+    "search_unavailable": "the search engine is down or too slow. Nothing else needs it.",
 }
 _RETRY_AFTER = {
     "description": "Seconds to wait before the same is sent again.",
@@ -217,6 +220,51 @@ EXPORT["responses"][200]["description"] = (
     "then the raw events, each an ExportedRawEvent, where they are kept. Empty for a person never seen."
 )
 EXPORT["responses"][200]["headers"]["Footfall-Next-Cursor"] = _NEXT_CURSOR
+
+
+def _search(
+    summary: str, example: Mapping[str, Any], reply: Mapping[str, Any], kind: str, *refusals: str
+) -> dict[str, Any]:
+    of_a_search = ("invalid_range", *refusals, "search_off", *_OF_THE_TABLE, "search_unavailable")
+    return _route(
+        summary,
+        "search",
+        _json(f"{kind}Reply", reply),
+        (*_OF_THE_SECRET_KEY, *_OF_A_BODY, *of_a_search),
+        security=_SECRET_KEY,
+        takes=(f"{kind}Request", example),
+    )
+
+
+SEGMENTS = _search(
+    "Who holds some conditions",
+    examples.SEGMENTS,
+    examples.SEGMENTED,
+    "Segments",
+    "invalid_cursor_of_segments",
+) | {
+    "description": "Of all users, and visitors who are nobody's, with an event in the range: who holds each condition "
+    "of `all`, at least one of `any`, and none of `none`. They come in the order of their ids (UTF-8); ask again with "
+    "`nextCursor` as `cursor` until it is null. A page may hold fewer than `limit`. Where the time does not suffice to "
+    "look at everybody, `count` is null."
+}
+FUNNELS = _search("How many come how far", examples.FUNNELS, examples.FUNNEL, "Funnels") | {
+    "description": "A user has reached a step who has an event of each step up to it, each strictly later than the one "
+    "before, all in the range, and all within `windowHours` of the first."
+}
+BREAKDOWNS = _search("Which are the most", examples.BREAKDOWNS, examples.BREAKDOWN, "Breakdowns") | {
+    "description": "Rows by value, the greatest first, then by key. An event without the field is in no row; one with "
+    "several products is in the row of each. `total` counts each event and each user once."
+}
+TIMESERIES = _search("How it went over time", examples.TIMESERIES, examples.SERIES, "Timeseries") | {
+    "description": "A row for every hour, day, week or month of the range, also for those with nothing. The first and "
+    "the last week or month have the days of the range alone."
+}
+RETENTION = _search("Who comes back", examples.RETENTION, examples.RETAINED, "Retention") | {
+    "description": "A user belongs to the cohort of the unit with the first `startEvent` of the range. `returned` has "
+    "for that unit, and for each later one of the range, how many of them had a `returnEvent` in it, later than that "
+    "first `startEvent`."
+}
 HEALTH = _route(
     "Whether the service answers",
     "service",

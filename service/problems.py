@@ -11,8 +11,9 @@
     ├── InvalidJson         400  invalid_json
     ├── InvalidRequest      422  invalid_request, invalid_id, invalid_range, invalid_cursor
     ├── Unexpected          500  internal_error
-    ├── NotEnabled          501  raw_events_off
-    └── Unavailable         503  unavailable, misconfigured
+    ├── NotEnabled          501  raw_events_off, search_off
+    ├── Unavailable         503  unavailable, misconfigured
+    └── SearchUnavailable   503  search_unavailable
 
 A body never repeats what was sent, and never exceeds a few hundred bytes.
 """
@@ -152,6 +153,15 @@ to keep them from then on."
     )
 
 
+def search_off() -> NotEnabled:
+    """The problem of a search where there is no engine to ask."""
+    return NotEnabled(
+        "This deployment has no search. Deploy with the parameters OpenSearchUrl and RawEvents=true, or set \
+FOOTFALL_OPENSEARCH_URL and FOOTFALL_RAW_EVENTS=1; `python -m service index rebuild` indexes the raw events of before.",
+        code="search_off",
+    )
+
+
 class Unavailable(Problem):
     """Not decided now; the same request can be sent again, and counts once."""
 
@@ -163,3 +173,14 @@ class Unavailable(Problem):
     def __init__(self, detail: str | None = None, *, code: str | None = None) -> None:
         super().__init__(detail, code=code)
         self.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+
+
+class SearchUnavailable(Unavailable):
+    """No search engine that answers whole and in time."""
+
+    code = "search_unavailable"
+    title = "Search unavailable"
+    detail = (
+        "The search engine did not answer this in time. Ask again later, or for fewer days; events and user \
+metrics do without it."
+    )

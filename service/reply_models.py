@@ -182,6 +182,88 @@ class ExportedAnonymousId(_Reply):
     )
 
 
+class SegmentUser(_Reply):
+    """One who holds."""
+
+    user_id: str = Field(description="A user id, or an anonymous id with its `anon_`.")
+
+
+class SegmentsReply(_Reply):
+    """A page of those who hold."""
+
+    count: int | None = Field(
+        description="How many hold, on the first page; null where the time did not suffice. Later pages repeat it."
+    )
+    count_at_least: int = Field(description="The same where it is known; else how many were found in time.")
+    users: list[SegmentUser] = Field(description="In the order of their ids.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null after the last.")
+
+
+class FunnelStep(_Reply):
+    """A step, and who reached it."""
+
+    event: str = Field(description="As Segment names it.")
+    users: int = Field(description="How many reached this step.")
+    conversion: float = Field(
+        description="Of those who reached the first, to four digits; 0 where nobody did."
+    )
+
+
+class FunnelsReply(_Reply):
+    """How many came how far."""
+
+    steps: list[FunnelStep] = Field(description="As asked for.")
+
+
+class BreakdownRow(_Reply):
+    """One value of the field."""
+
+    key: str = Field(description="The value.")
+    value: float = Field(description="Events, users, or revenue as an exact decimal.")
+
+
+class BreakdownsReply(_Reply):
+    """The largest rows."""
+
+    rows: list[BreakdownRow] = Field(description="The greatest first; of equal ones the first by key.")
+    total: float | None = Field(
+        description="Of all rows, those not shown too; null for revenue by currency, which has no sum."
+    )
+    other_rows: int = Field(description="How many rows are not shown.")
+
+
+class TimeseriesRow(_Reply):
+    """One hour, day, week or month."""
+
+    start: str = Field(
+        description="Of a day, week or month its first day, YYYY-MM-DD; of an hour ISO 8601 with the offset.",
+        examples=["2026-11-22", "2026-11-22T13:00:00+01:00"],
+    )
+    value: float = Field(description="Events, users, or revenue as an exact decimal.")
+
+
+class TimeseriesReply(_Reply):
+    """How it went over time."""
+
+    rows: list[TimeseriesRow] = Field(description="All of the range, in order.")
+
+
+class RetentionCohort(_Reply):
+    """Those who began in one unit."""
+
+    start: date = Field(description="The unit's first day.")
+    users: int = Field(description="How many began in it.")
+    returned: list[int] = Field(
+        description="How many of them came back: in this unit after they began, and in each one after it."
+    )
+
+
+class RetentionReply(_Reply):
+    """Who came back."""
+
+    cohorts: list[RetentionCohort] = Field(description="One for every unit of the range.")
+
+
 class HealthReply(_Reply):
     """The service answers."""
 
@@ -241,8 +323,10 @@ class ProblemReply(BaseModel):
             "invalid_cursor",
             "internal_error",
             "raw_events_off",
+            "search_off",
             "unavailable",
             "misconfigured",
+            "search_unavailable",
         ],
     )
     message: str = Field(description="The same as detail: what Segment's clients read.")
@@ -264,6 +348,11 @@ REPLIES: tuple[type[BaseModel], ...] = (
     ExportedDay,
     ExportedAnonymousId,
     ExportedRawEvent,
+    SegmentsReply,
+    FunnelsReply,
+    BreakdownsReply,
+    TimeseriesReply,
+    RetentionReply,
     HealthReply,
     ProjectSettingsReply,
     ProblemReply,

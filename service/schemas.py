@@ -7,6 +7,7 @@ from pydantic_core import core_schema
 
 from .reply_models import REPLIES
 from .request_models import REQUESTS
+from .search_requests import REQUESTS as SEARCHES
 
 
 class _Generator(GenerateJsonSchema):
@@ -27,7 +28,7 @@ class _Generator(GenerateJsonSchema):
 def schemas(ref_template: str) -> dict[str, Any]:
     """Every model by its name."""
     found: dict[str, Any] = {}
-    for models in (REQUESTS, REPLIES):
+    for models in (REQUESTS, SEARCHES, REPLIES):
         found |= models_json_schema(
             [(model, "validation") for model in models],
             ref_template=ref_template,

@@ -4,14 +4,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 from fastapi import Request, Response
 
 from . import logs, store, wire
 from .auth import Caller, Keys
 from .dynamodb import Calls, Table
-from .problems import Unavailable
+from .problems import Unavailable, search_off
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .opensearch import Engine
 
 # What is left of the function's time for the last calls under way and the reply.
 MARGIN_SECONDS = 3
@@ -35,6 +39,8 @@ class Service:
     keys: Keys
     now: Callable[[], datetime] = utc_now
     is_timezone_checked: bool = False
+    # Where it is not given, the one of the settings is connected to when somebody searches.
+    engine: "Engine | None" = None
 
     @staticmethod
     def of(request: Request) -> "Service":
@@ -44,7 +50,7 @@ class Service:
 
     def calls(self, request: Request) -> Calls:
         """The database calls of this request, whose price its reply will name."""
-        calls = self.table.calls(_deadline(request))
+        calls = self.table.calls(deadline_of(request))
         request.scope["footfall.capacity"] = calls.capacity
         if not self.is_timezone_checked:
             self.check_timezone(calls)
@@ -62,6 +68,16 @@ class Service:
                 "FOOTFALL_TIMEZONE is not the time zone this table's days are in.", code="misconfigured"
             )
         self.is_timezone_checked = True
+
+    def search_engine(self) -> "Engine":
+        """The search engine. Raises NotEnabled without one."""
+        if self.engine is None:
+            if self.settings.opensearch_url is None:
+                raise search_off()
+            from .opensearch import Engine
+
+            self.engine = Engine.connect(self.settings.opensearch_url)
+        return self.engine
 
     def today(self) -> date:
         """The day it is in the shop."""
@@ -94,7 +110,8 @@ class Service:
         return b"".join(parts)
 
 
-def _deadline(request: Request) -> float:
+def deadline_of(request: Request) -> float:
+    """Until when a request may make calls, by the monotonic clock."""
     context = request.scope.get("aws.context")
     seconds = context.get_remaining_time_in_millis() / 1000 if context else REQUEST_SECONDS
     return time.monotonic() + seconds - MARGIN_SECONDS

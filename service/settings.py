@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -11,6 +11,7 @@ from .money import DECIMALS
 
 AGE_DAYS_MAX = 31
 RAW_TTL_DAYS_DEFAULT = 90
+SEARCH_RETENTION_DAYS_DEFAULT = 400
 # Half of what an item holds after a merge (see days.MERGED_DAY_IDS_MAX).
 EVENTS_PER_USER_DAY_MAX = 10_000
 
@@ -39,6 +40,10 @@ class Settings:
     day_ttl_days: int | None = None
     raw_events: bool = False
     raw_ttl_days: int = RAW_TTL_DAYS_DEFAULT
+    # It may hold a password. Without it there is no search.
+    opensearch_url: str | None = field(default=None, repr=False)
+    search_retention_days: int = SEARCH_RETENTION_DAYS_DEFAULT
+    search_replicas: int = 0
 
     def rules(self, now: datetime, *, is_trusted: bool = False, is_import: bool = False) -> Rules:
         """What an event is accepted by at this moment; a trusted caller holds the secret key."""
@@ -69,14 +74,14 @@ VARIABLES = (
     "FOOTFALL_RAW_EVENTS",
     "FOOTFALL_RAW_TTL_DAYS",
     "FOOTFALL_OPENSEARCH_URL",
+    "FOOTFALL_SEARCH_RETENTION_DAYS",
+    "FOOTFALL_SEARCH_REPLICAS",
 )
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read the FOOTFALL_ variables; an empty one is absent. Raises SettingsError naming every fault at once."""
     reader = _Reader(environ)
-    if reader.text("FOOTFALL_OPENSEARCH_URL", "") not in ("", "0"):
-        reader.faults.append("FOOTFALL_OPENSEARCH_URL: this version has no search; leave it unset")
     age_days = reader.integer("FOOTFALL_MAX_EVENT_AGE_DAYS", 7, 1, AGE_DAYS_MAX)
     ttl_days = reader.integer("FOOTFALL_DAY_TTL_DAYS", 0, 0, 36_500)
     if ttl_days and ttl_days <= age_days + 2:
@@ -102,7 +107,16 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         day_ttl_days=ttl_days or None,
         raw_events=reader.flag("FOOTFALL_RAW_EVENTS"),
         raw_ttl_days=reader.integer("FOOTFALL_RAW_TTL_DAYS", RAW_TTL_DAYS_DEFAULT, 1, 36_500),
+        opensearch_url=reader.opensearch_url("FOOTFALL_OPENSEARCH_URL"),
+        search_retention_days=reader.integer(
+            "FOOTFALL_SEARCH_RETENTION_DAYS", SEARCH_RETENTION_DAYS_DEFAULT, 1, 36_500
+        ),
+        search_replicas=reader.integer("FOOTFALL_SEARCH_REPLICAS", 0, 0, 2),
     )
+    if settings.opensearch_url is not None and not settings.raw_events:
+        reader.faults.append(
+            "FOOTFALL_OPENSEARCH_URL: search needs FOOTFALL_RAW_EVENTS=1: raw events are what is indexed"
+        )
     if reader.faults:
         raise SettingsError("\n".join(reader.faults))
     return settings
@@ -159,3 +173,15 @@ class _Reader:
         if code not in DECIMALS:
             self.faults.append(f"{name}: an ISO 4217 code, such as EUR")
         return code
+
+    def opensearch_url(self, name: str) -> str | None:
+        url = self.text(name, "")
+        if url in ("", "0"):
+            return None
+        # Not at the top: most deployments have no search.
+        from .opensearch import url_fault
+
+        fault = url_fault(url)
+        if fault is not None:
+            self.faults.append(f"{name}: {fault}")
+        return None if fault else url

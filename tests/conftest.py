@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from service.dynamodb import Table
+    from service.opensearch import Engine
     from service.settings import Settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -118,6 +119,28 @@ def dynamodb_url() -> Iterator[str]:
         except dynamodb_local.EngineMissingError as error:
             skip_or_fail(str(error))
         yield url
+
+
+@pytest.fixture(scope="session")
+def opensearch_url() -> Iterator[str]:
+    """An OpenSearch node of this test run; tests part by the prefix of their indices."""
+    from tests import opensearch_local
+
+    with contextlib.ExitStack() as stack:
+        try:
+            url = stack.enter_context(opensearch_local.running())
+        except opensearch_local.EngineMissingError as error:
+            skip_or_fail(str(error))
+        yield url
+
+
+@pytest.fixture
+def engine(opensearch_url: str) -> Iterator[Engine]:
+    """That node under a prefix of this test's own, set up."""
+    from tests import opensearch_local
+
+    with opensearch_local.connected(opensearch_url) as connected:
+        yield connected
 
 
 # The service is imported where it is needed: it takes half a second, and the suite's tests of itself start a dozen

@@ -5,7 +5,8 @@ python -m tests.docs_examples --write    puts it right
 
 A page is read from top to bottom against one new table on DynamoDB Local, at noon of 2026-11-22. A fenced block `http`
 that begins with a method is a request, and is sent; the block `http` after it is the reply. A block `json` under a
-comment `<!-- item: PK SK -->` is that item of the table, as the AWS command line shows it.
+comment `<!-- item: PK SK -->` is that item of the table, as the AWS command line shows it. Searches are answered by a
+real OpenSearch.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import io
 import json
 import re
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -34,8 +36,13 @@ from fastapi.routing import iter_route_contexts
 
 from service import dev, identities
 from service.dynamodb import Table, connect, create_table
+from service.index_template import Names
+from service.opensearch import Engine
 from service.problems import Unavailable
-from tests import dynamodb_local
+from service.rebuild import Rebuild
+from service.service import Service
+from service.store import Work
+from tests import dynamodb_local, opensearch_local
 from tests.builders import NOON, Clock, lambda_client, make_app, make_settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -44,6 +51,7 @@ WIDTH = 110
 # What a page may do to the service before the next request; it says so in its own words beside the comment.
 CUT = "<!-- the process dies before the first day is sealed -->"
 RAW = "<!-- from here on with FOOTFALL_RAW_EVENTS=1 -->"
+INDEXED = "<!-- all of this is indexed; from here on with FOOTFALL_OPENSEARCH_URL -->"
 _FENCE = re.compile(r"^```(\w*)$")
 _ITEM = re.compile(r"^<!-- item: (\S+) (\S+) -->$")
 _SHOWN_HEADERS = ("footfall-capacity", "retry-after", "www-authenticate", "content-type")
@@ -59,8 +67,9 @@ class Rendered:
     items: list[tuple[str, str]] = field(default_factory=list)
 
 
-def render(page: str, client: Any) -> Rendered:
-    """The page with each reply and item as the service makes it now. `client` is botocore's, of an engine."""
+def render(page: str, client: Any, engine: Engine) -> Rendered:
+    """The page with each reply and item as the service makes it now. `client` is botocore's, of DynamoDB Local;
+    `engine` is set up and holds nothing."""
     table = _new_table(client)
     settings = make_settings(
         write_keys=frozenset({dev.DEV_WRITE_KEY}),
@@ -75,6 +84,8 @@ def render(page: str, client: Any) -> Rendered:
         for kind, block in _parts(page):
             if block == [RAW]:
                 door = other_door
+            if block == [INDEXED]:
+                _index(engine, table, with_raw_events)
             if kind == "http" and block[1].startswith("HTTP/"):
                 assert reply is not None, "a reply without a request"
                 block = ["```http", *_shown(reply).splitlines(), "```"]
@@ -88,6 +99,15 @@ def render(page: str, client: Any) -> Rendered:
             lines += block
     result.text = "\n".join(lines) + "\n"
     return result
+
+
+def _index(engine: Engine, table: Table, app: FastAPI) -> None:
+    """What `python -m service index rebuild` does, and the same deployment with search."""
+    service: Service = app.state.service
+    for _ in Rebuild(engine, Work(table.calls(time.monotonic() + 60), service.settings, NOON)).run():
+        pass
+    engine.call("POST", f"/{Names(engine.prefix).events}/_refresh")
+    service.engine = engine
 
 
 def _new_table(client: Any) -> Table:
@@ -183,7 +203,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--write", action="store_true", help="rewrite the examples of the pages")
     options = parser.parse_args(arguments)
     is_different = False
-    with pytest.MonkeyPatch.context() as patch, dynamodb_local.running() as url:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dynamodb_local.running() as url,
+        opensearch_local.running() as search,
+    ):
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -191,8 +215,9 @@ def main(arguments: list[str]) -> int:
         for name in PAGES:
             path = DOCS / name
             page = path.read_text(encoding="utf-8")
-            with contextlib.redirect_stdout(io.StringIO()):  # the service's log
-                wanted = render(page, client).text
+            # Not the service's log.
+            with contextlib.redirect_stdout(io.StringIO()), opensearch_local.connected(search) as engine:
+                wanted = render(page, client, engine).text
             if page == wanted:
                 continue
             is_different = True

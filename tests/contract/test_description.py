@@ -14,9 +14,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from service import events, ids, metrics, wire
+from service import events, examples, ids, metrics, wire
 from service.dynamodb import Table
 from service.settings import Settings
+from tests import canned_engine
 from tests.builders import (
     READER,
     WRITE_KEY,
@@ -37,13 +38,27 @@ EXPORT = "/v1/users/{userId}/export"
 TIMELINE = "/v1/users/{userId}/events"
 SETTINGS = "/v1/projects/{writeKey}/settings"
 SINGLES = [f"/v1/{kind}" for kind in sorted(events.TYPES)]
-BODIES = ["/v1/batch", "/v1/import", MERGE, *SINGLES]
+SEARCHES: dict[str, dict[str, Any]] = {
+    "/v1/search/segments": examples.SEGMENTS,
+    "/v1/search/funnels": examples.FUNNELS,
+    "/v1/search/breakdowns": examples.BREAKDOWNS,
+    "/v1/search/timeseries": examples.TIMESERIES,
+    "/v1/search/retention": examples.RETENTION,
+}
+BODIES = ["/v1/batch", "/v1/import", MERGE, *SINGLES, *SEARCHES]
+
+
+@pytest.fixture(scope="module")
+def engine_url() -> Iterator[str]:
+    """Of a search engine that holds nothing."""
+    with canned_engine.running() as canned:
+        yield canned.url
 
 
 @pytest.fixture
-def settings() -> Settings:
-    """With raw events, so that the timeline answers; where they are off, it has one answer."""
-    return make_settings(raw_events=True)
+def settings(engine_url: str) -> Settings:
+    """With raw events and search, so that all routes answer; where they are off, those have one answer."""
+    return make_settings(raw_events=True, opensearch_url=engine_url)
 
 
 @pytest.fixture
@@ -69,6 +84,7 @@ KEYWORDS = {
     "maximum",
     "minLength",
     "maxLength",
+    "minItems",
     "maxItems",
     "pattern",
     "oneOf",
@@ -182,6 +198,13 @@ def test_replies_are_as_described(client: httpx.Client, description: dict[str, A
     described(description, "get", settings_path, client.get("/v1/projects/wrong/settings"))
 
 
+@pytest.mark.parametrize("path", SEARCHES)
+def test_searches_are_as_described(client: httpx.Client, description: dict[str, Any], path: str) -> None:
+    """Of answers with something in them: tests/engine/test_search_http.py."""
+    for changes in ({}, {"from": "x"}, {"cursor": "x"}):
+        described(description, "post", path, client.post(path, json=SEARCHES[path] | changes, headers=READER))
+
+
 @pytest.mark.parametrize("user", ["u-1", "anon_a1", "nobody"])
 @pytest.mark.parametrize("query", ["", "?limit=1", "?limit=0", "?cursor=x", "?from=x"])
 def test_timelines_are_as_described(
@@ -279,7 +302,7 @@ def test_schemas_are_json_schema_and_no_default_is_null(description: dict[str, A
 def test_what_is_always_in_a_reply_is_required_and_what_may_be_absent_is_not_null(
     description: dict[str, Any],
 ) -> None:
-    of_requests = re.compile(r"\w+(Event|Request)|Context|Product|Properties")
+    of_requests = re.compile(r"\w+(Event|Request|Condition)|Context|Product|Properties")
     schemas = description["components"]["schemas"]
     replies = {name for name in schemas if name == "RejectedEvent" or not of_requests.fullmatch(name)}
     absent = {
@@ -446,6 +469,14 @@ def refused(client: httpx.Client, method: str, path: str) -> list[httpx.Response
     if path in BODIES:
         replies += [ask(body=body) for body in (b"{", b"[]", b"{}", b" " * (CAP + 1), many)]
         replies += [ask(headers=key | {"Content-Encoding": "br"})]
+    if path in SEARCHES:
+        search = SEARCHES[path]
+        for changes in (
+            {},
+            {"from": "x"},
+            {"cursor": "x"} if "limit" in search and "by" not in search else {},
+        ):
+            replies.append(ask(body=json.dumps(search | changes).encode()))
     if "{userId}" in path:
         replies += [ask(path.replace("{userId}", "guest"), body=b'{"anonymousId": "a9"}')]
         client.post("/v1/users/u-2/merge", json={"anonymousId": "a2"}, headers=READER)
@@ -454,9 +485,12 @@ def refused(client: httpx.Client, method: str, path: str) -> list[httpx.Response
     return [reply for reply in replies if reply.status_code >= 400]
 
 
-def asked_without_raw_events(table: Table) -> httpx.Response:
+def asked_while_off(table: Table, path: str) -> list[httpx.Response]:
+    """What is off unless it is turned on."""
     with lambda_client(make_app(make_settings(), table)) as client:
-        return client.get("/v1/users/u-1/events", headers=READER)
+        if path in SEARCHES:
+            return [client.post(path, json=SEARCHES[path], headers=READER)]
+        return [client.get("/v1/users/u-1/events", headers=READER)] if path == TIMELINE else []
 
 
 def operations(description: dict[str, Any]) -> list[tuple[str, str]]:
@@ -476,9 +510,7 @@ def test_each_route_names_the_codes_it_answers_with_and_no_others(
     client: httpx.Client, table: Table, description: dict[str, Any]
 ) -> None:
     for method, path in operations(description):
-        replies = refused(client, method, path)
-        if path == TIMELINE:
-            replies.append(asked_without_raw_events(table))
+        replies = refused(client, method, path) + asked_while_off(table, path)
         answered = {(str(reply.status_code), reply.json()["code"]) for reply in replies}
         told = described_problems(description, method, path)
 
@@ -499,11 +531,9 @@ def test_the_example_of_a_problem_is_one_that_the_route_answers_with(
     with lambda_client(app, remaining_ms=1000) as hurried:
         for method, path in operations(description):
             told = described_problems(description, method, path)
-            replies = refused(client, method, path)
+            replies = refused(client, method, path) + asked_while_off(table, path)
             if path not in (SETTINGS, "/health"):
                 replies += refused(hurried, method, path)
-            if path == TIMELINE:
-                replies.append(asked_without_raw_events(table))
             for reply in replies:
                 name = told[str(reply.status_code), reply.json()["code"]]
                 shown.setdefault(name, []).append(reply.json())

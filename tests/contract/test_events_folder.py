@@ -15,14 +15,16 @@ import pytest
 from service import dev, keys
 from service.dynamodb import Table
 from service.gateway import as_lambda
+from tests import canned_engine
 from tests.builders import TODAY, is_merged, item_at, items, make_app, make_settings
 from tests.contract.test_template import read_template
 from tests.lambda_transport import LambdaContext
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "events"
-# env.json is no event: it is what `sam local` gives the function (docs/local.md). sweep.json is not the gateway's.
+# env.json is no event: it is what `sam local` gives the function (docs/local.md). sweep.json is not the gateway's, and
+# stream.json is the indexer's (test_indexer_package.py).
 SCHEDULED = "sweep"
-FILES = sorted(path.stem for path in FOLDER.glob("*") if path.stem not in ("env", SCHEDULED))
+FILES = sorted(path.stem for path in FOLDER.glob("*") if path.stem not in ("env", "stream", SCHEDULED))
 VISITOR = "anon_4f1c9a52-6d0e-4c7c-9f0e-2b8f5d1c7a33"
 RUDDER_VISITOR = "anon_5b2d7c8e-91f3-4a6b-8c0d-3e5f7a9b1c2d"
 
@@ -231,6 +233,16 @@ def sdk(send: Send, table: Table) -> None:
     assert items(table) == {}
 
 
+def search(name: str) -> Check:
+    """Where there is no search, all that a search shows is how to turn it on; what it answers, docs/api.md shows."""
+
+    def check(send: Send, _: Table) -> None:
+        assert body(send(f"search-{name}"), 501)["code"] == "search_off"
+
+    return check
+
+
+SEARCHES = ("breakdowns", "funnels", "retention", "segments", "timeseries")
 CHECKS: dict[str, Check] = {
     "bad-json": bad_json,
     "batch": batch,
@@ -247,6 +259,7 @@ CHECKS: dict[str, Check] = {
     "timeline": timeline,
     "user": user,
     "wrong-key": wrong_key,
+    **{f"search-{name}": search(name) for name in SEARCHES},
 }
 
 
@@ -265,6 +278,16 @@ def test_the_timeline_shows_the_batch_where_raw_events_are_kept(send_keeping_raw
         "page",
         "Product Viewed",
     ]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_is_one_that_is_answered(table: Table, name: str) -> None:
+    with canned_engine.running() as canned:
+        sent = sender(table, opensearch_url=canned.url)
+        answer = body(sent(f"search-{name}"))
+
+    assert answer
+    assert canned.asked
 
 
 def test_no_check_is_left_without_its_file() -> None:

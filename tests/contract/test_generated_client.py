@@ -23,6 +23,8 @@ from service import events, parameters, problems, replies, wire
 from service.app import create_app
 from service.dynamodb import Table
 from service.openapi import document
+from service.opensearch import Engine
+from tests import canned_engine
 from tests.builders import NOON, SECRET_KEY, TODAY, WRITE_KEY, lambda_client, make_settings, uvicorn_client
 from tests.codes import problem_codes, rejection_codes
 
@@ -216,6 +218,47 @@ def test_it_imports_history(call: SimpleNamespace, models: Any, reader: Any) -> 
 
     answer = call.get_metrics("u-1", client=reader, from_=date(2019, 12, 1), to=date(2019, 12, 31)).parsed
     assert answer.totals.orders == 1
+
+
+def test_it_searches(call: SimpleNamespace, models: Any, app: FastAPI, reader: Any) -> None:
+    days: dict[str, Any] = {"from_": date(2026, 11, 1), "to": date(2026, 11, 2)}
+    seen = models.EventCondition(event="purchase", min_=2)
+    spent = models.MetricCondition(metric=models.MetricConditionMetric.REVENUE, min_=59.9, currency="EUR")
+    views: dict[str, Any] = {"metric": models.BreakdownsRequestMetric.EVENTS, "event": "view_item"}
+    off = call.post_segments(client=reader, body=models.SegmentsRequest(all_=[seen], **days))
+    with canned_engine.running() as canned:
+        app.state.service.engine = Engine.connect(canned.url)
+        segment = call.post_segments(
+            client=reader, body=models.SegmentsRequest(all_=[seen, spent], limit=5, **days)
+        ).parsed
+        steps = ["Product Viewed", "Order Completed"]
+        funnel = call.post_funnels(client=reader, body=models.FunnelsRequest(steps=steps, **days)).parsed
+        by = models.BreakdownsRequestBy.PRODUCTID
+        table = call.post_breakdowns(
+            client=reader, body=models.BreakdownsRequest(by=by, **views, **days)
+        ).parsed
+        hourly = models.TimeseriesRequest(
+            metric=models.TimeseriesRequestMetric.USERS,
+            interval=models.TimeseriesRequestInterval.HOUR,
+            **days,
+        )
+        series = call.post_timeseries(client=reader, body=hourly).parsed
+        weekly = models.RetentionRequest(
+            start_event="a", return_event="b", unit=models.RetentionRequestUnit.WEEK, **days
+        )
+        back = call.post_retention(client=reader, body=weekly).parsed
+
+    assert (off.status_code, off.parsed.code) == (501, "search_off")
+    assert (segment.count, segment.users, segment.next_cursor) == (0, [], None)
+    assert [(step.event, step.users, step.conversion) for step in funnel.steps] == [
+        (step, 0, 0) for step in steps
+    ]
+    assert (table.rows, table.total, table.other_rows) == ([], 0, 0)
+    assert [row.start for row in series.rows][-1] == "2026-11-02T23:00:00+00:00"
+    assert [(cohort.start, cohort.returned) for cohort in back.cohorts] == [
+        (date(2026, 10, 26), [0, 0]),
+        (date(2026, 11, 2), [0]),
+    ]
 
 
 def test_it_exports_and_erases_a_person(call: SimpleNamespace, models: Any, reader: Any, writer: Any) -> None:

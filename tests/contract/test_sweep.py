@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +16,14 @@ from typing import Any
 import httpx
 import pytest
 
-from service import identities, keys
+from service import identities, indices, keys
 from service.dynamodb import Table
 from service.events import epoch_ms
+from service.opensearch import Engine
 from service.problems import Unavailable
 from service.store import Work
 from service.sweep import Swept, sweep
-from tests import builders, faults, server
+from tests import builders, faults, opensearch_local, server
 from tests.builders import (
     NOON,
     READER,
@@ -283,6 +285,44 @@ def test_the_schedules_event_sweeps(
     assert (logged["level"], logged["message"], logged["merges"]) == ("INFO", "sweep", 1)
     assert logged["wru"] > 10
     assert "secret" not in json.dumps(logged)
+
+
+def test_where_there_is_search_it_deletes_the_months_that_are_too_old(
+    deployed: ModuleType, table: Table, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the name that deployments have, by the clock of the machine."""
+    engine = Engine.connect(opensearch_url)
+    monkeypatch.setattr(deployed, "_settings", replace(deployed._settings, opensearch_url=opensearch_url))
+    this_month = datetime.now(UTC).date().isoformat()[:7]
+    try:
+        for month in ("2020-01", "2020-02", this_month):
+            indices.make_month(engine, month)
+        reply = deployed.handler(scheduled(), LambdaContext(20_000))
+
+        assert reply["monthsRetired"] == 2
+        assert [index.month for index in indices.listed(engine)] == [this_month]
+        assert deployed.handler(scheduled(), LambdaContext(20_000))["monthsRetired"] == 0
+    finally:
+        opensearch_local.removed(engine)
+
+
+def test_a_search_engine_that_is_away_keeps_no_sweep_from_its_end(
+    client: httpx.Client,
+    table: Table,
+    deployed: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setattr(deployed, "_settings", replace(deployed._settings, opensearch_url=url))
+    visit(client, "visitor")
+    begin_merge(table, "visitor", LONG_AGO)
+    capsys.readouterr()
+    reply = deployed.handler(scheduled(), LambdaContext(20_000))
+    failed, _ = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert reply == {"merges": 1, "erasures": 0, "undecided": 0, "monthsRetired": 0}
+    assert (failed["level"], failed["error"]) == ("ERROR", "EngineUnavailableError")
 
 
 def test_a_sweep_without_time_leaves_all_and_fails_loudly(

@@ -31,6 +31,17 @@ PAID_BY_USE = {
 }
 # What some parameter adds, and costs something by the hour, however little. Never without being asked for.
 ON_REQUEST = {"AWS::Events::Rule", "AWS::Lambda::Permission"}
+# What an OpenSearch cluster's address adds (test_template_search.py).
+WITH_SEARCH = {
+    "AWS::CloudWatch::Alarm",
+    "AWS::IAM::Policy",
+    "AWS::IAM::Role",
+    "AWS::Lambda::EventSourceMapping",
+    "AWS::Logs::LogGroup",
+    "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
+    "AWS::Serverless::Function",
+}
 # Settings that make one of these cost money while nobody shops.
 PAID_WHILE_IDLE = {
     "ProvisionedConcurrencyConfig",
@@ -123,10 +134,6 @@ def test_every_variable_of_the_service_is_declared_and_no_other(function: dict[s
     assert declared == set(VARIABLES)
 
 
-def test_what_this_version_lacks_cannot_be_turned_on_from_the_stack(function: dict[str, Any]) -> None:
-    assert function["Environment"]["Variables"]["FOOTFALL_OPENSEARCH_URL"] == ""
-
-
 def test_raw_events_are_kept_when_the_stack_says_so_and_not_by_default(
     template: dict[str, Any], function: dict[str, Any]
 ) -> None:
@@ -157,7 +164,7 @@ def test_with_raw_events_the_sweep_is_on(template: dict[str, Any]) -> None:
 
 
 def test_keys_are_not_echoed(template: dict[str, Any]) -> None:
-    for name in ("WriteKeys", "SecretKeyHashes", "IdentitySecret"):
+    for name in ("WriteKeys", "SecretKeyHashes", "IdentitySecret", "OpenSearchUrl"):
         assert template["Parameters"][name]["NoEcho"] is True, name
 
 
@@ -183,7 +190,10 @@ def test_nothing_is_paid_for_while_nobody_shops(template: dict[str, Any]) -> Non
     }
 
     assert {resource["Type"] for resource in default.values()} <= PAID_BY_USE
-    assert {resources[name]["Type"] for name in resources.keys() - default.keys()} == ON_REQUEST
+    assert {resources[name]["Type"] for name in resources.keys() - default.keys()} == ON_REQUEST | WITH_SEARCH
+    assert [name for name in default if resources[name]["Type"] == "AWS::Serverless::Function"] == [
+        "HttpFunction"
+    ]
     assert not PAID_WHILE_IDLE & {found for found in everything_in(resources) if isinstance(found, str)}
     assert resources["Table"]["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
 
@@ -202,11 +212,14 @@ def _holds(template: dict[str, Any], condition: dict[str, Any], given: dict[str,
     ((kind, operands),) = condition.items()
     if kind == "Condition":
         return holds(template, operands, given)
-    if kind == "Fn::Or":
-        return any(_holds(template, operand, given) for operand in operands)
-    assert kind == "Fn::Equals"
-    name = operands[0]["Ref"]
-    return bool(given.get(name, template["Parameters"][name]["Default"]) == operands[1])
+    if kind == "Fn::Equals":
+        name = operands[0]["Ref"]
+        return bool(given.get(name, template["Parameters"][name]["Default"]) == operands[1])
+    each = (_holds(template, operand, given) for operand in operands)
+    if kind == "Fn::Not":
+        return not next(each)
+    assert kind in ("Fn::Or", "Fn::And")
+    return any(each) if kind == "Fn::Or" else all(each)
 
 
 def test_the_sweep_is_off_unless_asked_for_and_invokes_this_function_alone(template: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, dynamodb_url: str) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, dynamodb_url: str, opensearch_url: str) -> Run:
     folder = tmp_path_factory.mktemp("schemathesis")
     report = folder / "report.har"
     # Beside the interpreter, as every command of the environment.
@@ -85,7 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, dynamodb_url: str) -> Run:
     hooks = {"SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(server.ROOT), "PYTHONHASHSEED": "0"}
     # Not the embedded engine, which takes two thirds of the time.
     table = {"AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url, "FOOTFALL_TABLE": f"fuzz-{uuid.uuid4().hex}"}
-    with server.running(table) as service:
+    with server.running(table | {"FOOTFALL_OPENSEARCH_URL": opensearch_url}) as service:
         document = httpx.get(f"{service.url}/openapi.json", trust_env=False).json()
         done = subprocess.run(
             [*command, f"{service.url}/openapi.json"],

@@ -63,6 +63,12 @@ def test_the_pure_modules_are_known() -> None:
         "records",
         "columns",
         "packing",
+        "changes",
+        "documents",
+        "index_template",
+        "search_queries",
+        "search_requests",
+        "search_units",
     }
 
     assert expected == set(PURE)
@@ -73,7 +79,7 @@ def test_a_pure_module_imports_nothing_impure(module: str) -> None:
     for name in imports(module):
         if name.startswith("."):
             assert name[1:] in PURE, f"{module} imports {name}, which is not pure"
-        elif name != "pydantic":
+        elif name not in ("pydantic", "pydantic_core"):
             assert name in sys.stdlib_module_names, f"{module} imports {name}"
             assert name not in IMPURE_STANDARD, f"{module} imports {name}"
 
@@ -90,7 +96,8 @@ def test_a_pure_module_asks_no_clock(module: str) -> None:
 
 
 def test_only_the_modules_that_talk_to_dynamodb_know_botocore() -> None:
-    assert importers("botocore") == {"dynamodb", "embedded", "dev"}
+    # The search engine's calls are signed by it.
+    assert importers("botocore") == {"dynamodb", "embedded", "dev", "opensearch"}
     assert importers("boto3") == set()
 
 
@@ -105,7 +112,8 @@ def test_pynamodbs_expressions_stay_near_the_table() -> None:
 
 
 def test_only_the_http_side_knows_the_framework() -> None:
-    http = {"app", "gateway", "routes", "user_routes", "parameters", "service", "assets", "openapi", "dev"}
+    http = {"app", "gateway", "routes", "user_routes", "search_routes", "parameters", "service", "assets"}
+    http |= {"openapi", "dev"}
 
     assert importers("fastapi") <= http
     assert importers("starlette") <= http
@@ -114,7 +122,8 @@ def test_only_the_http_side_knows_the_framework() -> None:
 
 
 def test_only_the_doors_read_the_environment() -> None:
-    doors = {"lambda_http", "dev", "__main__", "cli_export", "cli_sweep", "cli_recount"}
+    doors = {"lambda_http", "lambda_indexer", "dev", "__main__"}
+    doors |= {"cli_export", "cli_index", "cli_sweep", "cli_recount"}
     assert importers("os") <= doors
     for module, source in SOURCES.items():
         if module not in doors:
@@ -123,21 +132,50 @@ def test_only_the_doors_read_the_environment() -> None:
 
 
 def test_only_the_commands_know_the_terminal() -> None:
-    commands = {"__main__", "cli_import", "cli_export", "cli_sweep", "cli_recount"}
+    commands = {"__main__", "cli_import", "cli_export", "cli_index", "cli_sweep", "cli_recount"}
 
     assert importers("click") == commands | {"terminal"}
     assert importers(".terminal") <= commands
 
 
 def test_an_import_is_a_client_and_shares_only_rules_with_the_service() -> None:
-    assert importers("urllib3") == {"client"}
+    assert importers("urllib3") == {"client", "opensearch"}
     for module in ("client", "import_api", "importing", "sources", "checkpoint", "mapping"):
         assert not imports(module) & {".dynamodb", ".store", ".settings", ".service", ".ingest"}, module
 
 
+def reached(module: str) -> set[str]:
+    """All of the service that a module brings along, itself too, at any time."""
+    found: set[str] = set()
+    waiting = {module}
+    while waiting:
+        found |= waiting
+        waiting = {name[1:] for one in waiting for name in imports(one) if name[1:] in MODULES} - found
+    return found
+
+
+INDEXING = {"attribution", "bulk", "changes", "indexer", "lambda_indexer", "rebuild", "stream"}
+
+
+def test_the_indexers_function_and_that_of_requests_do_not_grow_by_each_other() -> None:
+    assert not reached("lambda_http") & INDEXING
+    for module in reached("lambda_indexer"):
+        assert not imports(module) & {"fastapi", "starlette", "mangum", "pydantic", "pydantic_core"}, module
+
+
+def test_only_the_local_way_starts_engines() -> None:
+    assert importers("engines") <= {"local_search"}
+    assert not reached("lambda_http") & {"local_search", "dev"}
+
+
+def test_who_searches_writes_nothing() -> None:
+    """A request reads the index; only the sweep, hourly, deletes from it."""
+    assert importers(".indices") <= {"indexer", "rebuild", "cli_index", "lambda_http", "local_search"}
+
+
 def test_nothing_below_the_routes_knows_them() -> None:
-    above = {"app", "gateway", "routes", "user_routes", "lambda_http", "dev", "__main__"}
-    above |= {"cli_import", "cli_export", "cli_sweep", "cli_recount"}
+    above = {"app", "gateway", "routes", "user_routes", "search_routes", "lambda_http", "dev", "__main__"}
+    above |= {"cli_import", "cli_export", "cli_index", "cli_sweep", "cli_recount"}
     for module in set(MODULES) - above:
         assert not imports(module) & {f".{name}" for name in above}, module
 

@@ -48,6 +48,10 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("FOOTFALL_RAW_EVENTS", "false", "raw_events", False),
     ("FOOTFALL_RAW_TTL_DAYS", "1", "raw_ttl_days", 1),
     ("FOOTFALL_RAW_TTL_DAYS", "36500", "raw_ttl_days", 36_500),
+    ("FOOTFALL_OPENSEARCH_URL", "0", "opensearch_url", None),
+    ("FOOTFALL_SEARCH_RETENTION_DAYS", "1", "search_retention_days", 1),
+    ("FOOTFALL_SEARCH_RETENTION_DAYS", "36500", "search_retention_days", 36_500),
+    ("FOOTFALL_SEARCH_REPLICAS", "2", "search_replicas", 2),
 ]
 BAD = [
     ("FOOTFALL_TABLE", "ab"),
@@ -80,6 +84,16 @@ BAD = [
     ("FOOTFALL_RAW_TTL_DAYS", "36501"),
     ("FOOTFALL_RAW_TTL_DAYS", "90.5"),
     ("FOOTFALL_OPENSEARCH_URL", "http://127.0.0.1:9200"),
+    ("FOOTFALL_OPENSEARCH_URL", "shop.invalid:9200"),
+    ("FOOTFALL_OPENSEARCH_URL", "ftp://search.example"),
+    ("FOOTFALL_OPENSEARCH_URL", "https:///search"),
+    ("FOOTFALL_OPENSEARCH_URL", "https://search.example:99999"),
+    ("FOOTFALL_OPENSEARCH_URL", "https://search.example/?pretty"),
+    ("FOOTFALL_OPENSEARCH_URL", "https://[::1"),
+    ("FOOTFALL_OPENSEARCH_URL", "http://user:password@search.example"),
+    ("FOOTFALL_SEARCH_RETENTION_DAYS", "0"),
+    ("FOOTFALL_SEARCH_RETENTION_DAYS", "36501"),
+    ("FOOTFALL_SEARCH_REPLICAS", "3"),
 ]
 
 
@@ -97,6 +111,8 @@ def test_every_default_is_the_documented_one() -> None:
     assert (settings.max_event_age_days, settings.max_events_per_user_day) == (7, 2000)
     assert (settings.allowed_origins, settings.day_ttl_days) == (("*",), None)
     assert (settings.raw_events, settings.raw_ttl_days) == (False, 90)
+    assert (settings.opensearch_url, settings.search_retention_days) == (None, 400)
+    assert settings.search_replicas == 0
 
 
 @pytest.mark.parametrize(("variable", "text", "field", "value"), GOOD)
@@ -132,8 +148,35 @@ def test_all_faults_are_told_at_once() -> None:
     assert set(environment) == {line.partition(":")[0] for line in str(refused.value).splitlines()}
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9200",
+        "http://user:password@localhost:9200/",
+        "http://opensearch:9200",
+        "https://user:p%40ss@search.example:9200/behind/a/proxy",
+        "https://search-shop-x1.eu-central-1.es.amazonaws.com",
+        "https://shop-x1.aos.eu-central-1.on.aws",
+    ],
+)
+def test_search_is_turned_on_together_with_raw_events(url: str) -> None:
+    settings = load_settings({"FOOTFALL_OPENSEARCH_URL": url, "FOOTFALL_RAW_EVENTS": "1"})
+
+    assert settings.opensearch_url == url
+    assert url not in repr(settings)
+    with pytest.raises(SettingsError, match="needs FOOTFALL_RAW_EVENTS=1"):
+        load_settings({"FOOTFALL_OPENSEARCH_URL": url})
+
+
+@pytest.mark.parametrize("host", ["x1.eu-central-1.aoss.amazonaws.com", "x1.aoss.eu-central-1.on.aws"])
+def test_serverless_is_refused_and_says_why(host: str) -> None:
+    with pytest.raises(SettingsError, match="Serverless has neither _refresh nor _update_by_query"):
+        load_settings({"FOOTFALL_OPENSEARCH_URL": f"https://{host}", "FOOTFALL_RAW_EVENTS": "1"})
+
+
 def test_secrets_are_never_repeated() -> None:
     secrets = {
+        "FOOTFALL_OPENSEARCH_URL": "http://user:opensearch-value@search.example",
         "FOOTFALL_WRITE_KEYS": "write-key-value",
         "FOOTFALL_SECRET_KEY_HASHES": f"plain-secret-key-value,{DIGEST}",
         "FOOTFALL_IDENTITY_SECRET": "identity-secret-value",

@@ -1,0 +1,190 @@
+"""Documents put into the index in bulk: sent in parts, each document's answer told apart.
+
+    created, or there already     done: the id of a document is made of the event alone
+    429, 5xx, 401, 403            tried again, with growing pauses, for as long as the call has time
+    404                           the month's index is made, and it is tried again
+    other 4xx                     it never will be: kept in the index of failures, with the reason
+
+The next part is made while the last is under way.
+"""
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from .opensearch import Engine, EngineRefusedError, EngineUnavailableError, Json
+
+# Of a batch of the stream that makes a few parts, so that one is made while another is under way. Larger ones are no
+# faster, and a node of Amazon's smallest kinds takes 10 MB.
+PART_BYTES_MAX = 1024 * 1024
+PART_SECONDS = 60.0
+# Together some ten seconds: a queue is empty again by then, and whoever calls tries again by itself.
+ATTEMPTS_MAX = 8
+_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS_MAX = 4.0
+
+_CONFLICT = 409
+_NO_INDEX = 404
+# A node that is full or starting, a queue, an index that somebody has closed: none of it says anything of a document.
+_NOT_NOW_STATUSES = frozenset({401, 403, 408, 429})
+_NOT_NOW_TYPES = frozenset({"index_closed_exception", "cluster_block_exception"})
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document on its way. `position` is that of what it was made of, `earliest` is in epoch milliseconds."""
+
+    position: int
+    doc_id: str
+    alias: str
+    month: str
+    sent_as: str
+    owner: str
+    earliest: int
+    source: bytes
+    # Whether it may go to an alias alone, so that no engine makes an index of its own where none is.
+    is_alias: bool = True
+
+    @property
+    def lines(self) -> bytes:
+        """As `_bulk` takes it."""
+        more = "" if self.is_alias else ',"require_alias":false'
+        action = f'{{"create":{{"_index":"{self.alias}","_id":"{self.doc_id}"{more}}}}}\n'
+        return action.encode() + self.source + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A document that the engine never takes."""
+
+    document: Document
+    reason: str
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of documents: `undone` are the positions of those that the engine could not take now."""
+
+    created: int = 0
+    there: list[Document] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    undone: set[int] = field(default_factory=set)
+    retries: int = 0
+
+
+@dataclass(slots=True)
+class Bulk:
+    """One call's way into the index, until `deadline` (of time.monotonic). `make` makes the index behind a month's
+    alias."""
+
+    engine: Engine
+    deadline: float
+    make: Callable[[str], object]
+    pause: Callable[[float], object] = time.sleep
+    _is_down: bool = False
+
+    def send(self, documents: Iterable[Document]) -> Sent:
+        """Send them all. Raises nothing for an engine that cannot take them: they are undone."""
+        sent = Sent()
+        under_way: Future[None] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="bulk") as sender:
+            for part in _parts(documents):
+                if under_way is not None:
+                    under_way.result()
+                under_way = sender.submit(self._part, part, sent)
+            if under_way is not None:
+                under_way.result()
+        return sent
+
+    def _part(self, waiting: list[Document], sent: Sent) -> None:
+        for attempt in range(ATTEMPTS_MAX):
+            if attempt:
+                sent.retries += 1
+                self._wait(attempt)
+            left = self.deadline - time.monotonic()
+            if self._is_down or left <= 0:
+                break
+            try:
+                waiting = self._attempt(waiting, sent, min(left, PART_SECONDS))
+            except EngineUnavailableError:
+                continue
+            if not waiting:
+                return
+        # What comes after need not try as long.
+        self._is_down = True
+        sent.undone.update(document.position for document in waiting)
+
+    def _attempt(self, documents: list[Document], sent: Sent, seconds: float) -> list[Document]:
+        """Send once; those to be sent again."""
+        lines = b"".join([document.lines for document in documents])
+        try:
+            reply = self.engine.bulk(lines, timeout_seconds=seconds)
+        except EngineRefusedError as error:
+            if len(documents) == 1:
+                sent.refused.append(Refused(documents[0], f"{error.kind}: {error.reason}"))
+                return []
+            # One of them spoils the call, or they are too large together.
+            middle = len(documents) // 2
+            return [
+                document
+                for half in (documents[:middle], documents[middle:])
+                for document in self._attempt(half, sent, seconds)
+            ]
+        items = reply.get("items", [])
+        if len(items) != len(documents):
+            raise EngineUnavailableError
+        if not reply.get("errors"):
+            sent.created += len(documents)
+            return []
+        answers = [(document, *item.values()) for document, item in zip(documents, items, strict=True)]
+        again = [
+            (document, answer) for document, answer in answers if not self._is_decided(document, answer, sent)
+        ]
+        self._make({document.month for document, answer in again if answer["status"] == _NO_INDEX})
+        return [document for document, _ in again]
+
+    def _make(self, months: Collection[str]) -> None:
+        for month in sorted(months):
+            try:
+                self.make(month)
+            except EngineRefusedError as error:
+                # The deployment is at fault, and no document.
+                raise EngineUnavailableError from error
+
+    @staticmethod
+    def _is_decided(document: Document, answer: Json, sent: Sent) -> bool:
+        status, error = answer["status"], answer.get("error") or {}
+        if status < 300:
+            sent.created += 1
+        elif status == _CONFLICT:
+            sent.there.append(document)
+        elif (
+            status >= 500
+            or status in _NOT_NOW_STATUSES
+            or status == _NO_INDEX
+            or error.get("type") in _NOT_NOW_TYPES
+        ):
+            return False
+        else:
+            sent.refused.append(Refused(document, f"{error.get('type')}: {error.get('reason')}"))
+        return True
+
+    def _wait(self, attempt: int) -> None:
+        seconds = min(_PAUSE_SECONDS_MAX, _PAUSE_SECONDS * 2**attempt)
+        seconds = random.uniform(seconds / 2, seconds)  # noqa: S311 - jitter
+        self.pause(max(0.0, min(seconds, self.deadline - time.monotonic())))
+
+
+def _parts(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    part: list[Document] = []
+    size_bytes = 0
+    for document in documents:
+        if part and size_bytes + len(document.source) > PART_BYTES_MAX:
+            yield part
+            part, size_bytes = [], 0
+        part.append(document)
+        size_bytes += len(document.source) + 128
+    if part:
+        yield part

@@ -1,0 +1,274 @@
+"""The search index made anew from the raw events in the table, while events keep coming.
+
+1. Each month whose raw events are all still there gets a fresh index, which nobody searches yet. Those of older months
+   have expired in part: they are kept as they are, and only added to.
+2. Every raw item is indexed there by the indexer's own code. Meanwhile the stream goes on writing to the indices in
+   use; what changes owners and what erases goes to the fresh ones too.
+3. All months change over in one call, and with it the old indices are gone.
+4. What has arrived since the beginning is indexed again, as the stream had put it into the old ones.
+
+Documents have ids made of their events, and are created only where they are missing; so every step may overlap with
+the stream, and an interrupted rebuild is repeated as a whole. Of two rebuilds at once the later one goes on: it deletes
+the indices that the other is filling, which ends with an OvertakenError and leaves those in use alone.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from datetime import time as clock
+
+from . import indices, keys, raw_events, store
+from .events import TIMESTAMP_AHEAD_MAX, epoch_ms
+from .index_template import Names, first_kept_month, month_of
+from .indexer import Indexer, Item, Target
+from .models import EventsItem, Raw
+from .opensearch import Engine, EngineRefusedError, Json
+from .problems import Unavailable
+from .store import Work
+
+# What is indexed in one go: both bound the memory it takes.
+EVENTS_AT_A_TIME = 5_000
+ITEMS_AT_A_TIME = 500
+# A request may have begun before and put its raw events afterwards; and clocks differ.
+OVERLAP = timedelta(hours=1)
+# So long a rebuild may take before raw events of its oldest month expire under it.
+SLACK = timedelta(days=1)
+# An engine that is restarted is back by then.
+TRIES_MAX = 30
+_PAUSE_SECONDS = 10.0
+_COUNT_SECONDS = 60.0
+_SWAP_ROUNDS_MAX = 5
+_PK, _SK, _EVENTS = (attr.attr_name for attr in (EventsItem.pk, EventsItem.sk, EventsItem.events))
+
+
+class OvertakenError(Exception):
+    """Another rebuild has begun since, and deleted what this one was filling."""
+
+    def __init__(self) -> None:
+        super().__init__("Another rebuild has begun and goes on; this one ends, and has changed nothing.")
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """How far it is, and what it came to. `share` is of the events to be read, by what the old indices hold."""
+
+    step: str = "reading raw events"
+    events: int = 0
+    failed: int = 0
+    expected: int = 0
+    rebuilt: list[str] = field(default_factory=list)
+    # Months whose raw events have expired in part.
+    kept: list[str] = field(default_factory=list)
+    # Months of which the table holds fewer events than the index does: how many, and how many.
+    short: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float | None:
+        """Of the whole; None where that is not known."""
+        return min(self.events / self.expected, 1.0) if self.expected else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fresh:
+    """An index that is being filled, and the alias by which."""
+
+    name: str
+    month: str
+    alias: str
+
+
+@dataclass(slots=True)
+class Rebuild:
+    """One rebuild: the engine, and the table, whose calls have all the time it takes. With `may_shrink` a month loses
+    the documents whose raw events are gone."""
+
+    engine: Engine
+    work: Work
+    may_shrink: bool = False
+    pause: Callable[[float], object] = time.sleep
+    _fresh: dict[str, _Fresh] = field(default_factory=dict)
+
+    def run(self) -> Generator[Rebuilt, None, None]:
+        """Do it, and say after each step how far it is.
+
+        Raises OvertakenError, Unavailable and EngineRefusedError; the same again begins anew.
+        """
+        rebuilt = Rebuilt()
+        yield rebuilt
+        self._begin(rebuilt)
+        yield from self._index(rebuilt, since_ms=None)
+        rebuilt.step = "changing over"
+        yield rebuilt
+        self._change_over(rebuilt)
+        rebuilt.step = "reading what arrived meanwhile"
+        yield rebuilt
+        yield from self._index(rebuilt, since_ms=epoch_ms(self.work.now - OVERLAP))
+
+    @property
+    def _names(self) -> Names:
+        return Names(self.engine.prefix)
+
+    @property
+    def _first_kept(self) -> str:
+        """Months before it are to be deleted, and not made anew."""
+        today = self.work.now.astimezone(self.work.settings.timezone).date()
+        return first_kept_month(today, self.work.settings.search_retention_days)
+
+    def _begin(self, rebuilt: Rebuilt) -> None:
+        zone = self.work.settings.timezone.key
+        if store.remembered_timezone(self.work.calls, zone) != zone:
+            raise Unavailable(
+                "FOOTFALL_TIMEZONE is not the time zone this table's days are in.", code="misconfigured"
+            )
+        indices.setup(self.engine, replicas=self.work.settings.search_replicas)
+        names = self._names
+        there = indices.listed(self.engine)
+        for index in there:
+            if not index.is_in_use(names):
+                # Of a rebuild that died, or of one that is to end now.
+                indices.delete(self.engine, index.name)
+        first = first_whole_month(self.work)
+        in_use = sorted({index.month for index in there if index.is_in_use(names)})
+        for month in (month for month in in_use if month >= self._first_kept):
+            if month >= first:
+                self._fresh[month] = self._made(month, max(i.number for i in there if i.month == month) + 1)
+            else:
+                rebuilt.kept.append(month)
+        rebuilt.expected = self._count(names.events, {"match_all": {}})
+
+    def _made(self, month: str, number: int) -> _Fresh:
+        while True:
+            name, alias = self._names.index(month, number), self._names.filling(month, number)
+            if indices.make(self.engine, name, {alias: {"is_write_index": True}}):
+                return _Fresh(name, month, alias)
+            number += 1  # Somebody else's, who has just begun.
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def _index(self, rebuilt: Rebuilt, *, since_ms: int | None) -> Iterator[Rebuilt]:
+        indexer = Indexer(self.engine, self.work, Target(self._alias, self._make, self._first_kept))
+        for part in _parts(self._items(since_ms)):
+            events, failed = self._until_done(indexer, part)
+            if since_ms is None:
+                rebuilt.events += events
+                rebuilt.failed += failed
+            yield rebuilt
+
+    def _items(self, since_ms: int | None) -> Iterator[Raw]:
+        for items, _ in self.work.calls.scan():
+            for item in items:
+                if not keys.is_events(item[_SK]["S"]) or keys.distinct_id_of(item[_PK]["S"]) is None:
+                    continue
+                if since_ms is None or raw_events.received_ms_of(item) >= since_ms:
+                    yield item
+
+    def _until_done(self, indexer: Indexer, part: Sequence[Item]) -> tuple[int, int]:
+        """Index these items, also when the engine is away for some minutes. Answers how many events they hold, and how
+        many could not be indexed."""
+        events = failed = 0
+        for attempt in range(TRIES_MAX):
+            if attempt:
+                self.pause(_PAUSE_SECONDS)
+            try:
+                indexed = indexer.index_items(part)
+            except Unavailable as error:
+                if attempt == TRIES_MAX - 1 or error.code == "misconfigured":
+                    raise
+                continue
+            events = max(events, indexed.events)
+            failed += indexed.failed
+            if not indexed.undone:
+                return events, failed
+            part = [part[position] for position in sorted(indexed.undone)]
+        raise Unavailable
+
+    def _alias(self, month: str) -> str:
+        fresh = self._fresh.get(month)
+        return self._names.month(month) if fresh is None else fresh.alias
+
+    def _make(self, month: str) -> None:
+        if month in self._fresh:
+            raise OvertakenError
+        indices.make_month(self.engine, month, replicas=self.work.settings.search_replicas)
+
+    # --- changing over ----------------------------------------------------------------------------------------------
+
+    def _change_over(self, rebuilt: Rebuilt) -> None:
+        self._leave_out_short(rebuilt)
+        for _ in range(_SWAP_ROUNDS_MAX):
+            actions = self._actions()
+            if not actions:
+                break
+            try:
+                self.engine.call("POST", "/_aliases", {"actions": actions}, timeout_seconds=_COUNT_SECONDS)
+            except EngineRefusedError as error:
+                # An index of those has gone since they were listed.
+                if error.status != 404:
+                    raise
+                continue
+            break
+        else:
+            raise Unavailable
+        rebuilt.rebuilt = sorted(self._fresh)
+        # From here on documents go where the stream's do.
+        self._fresh = {}
+
+    def _actions(self) -> list[Json]:
+        names = self._names
+        there = indices.listed(self.engine)
+        actions: list[Json] = []
+        for fresh in self._fresh.values():
+            if fresh.name not in {index.name for index in there}:
+                raise OvertakenError
+            old = [index for index in there if index.month == fresh.month and index.is_in_use(names)]
+            actions += [
+                {"remove": {"index": fresh.name, "alias": fresh.alias, "must_exist": True}},
+                *({"remove_index": {"index": index.name}} for index in old),
+                {"add": {"index": fresh.name, "alias": names.month(fresh.month), "is_write_index": True}},
+                {"add": {"index": fresh.name, "alias": names.events}},
+            ]
+        return actions
+
+    def _leave_out_short(self, rebuilt: Rebuilt) -> None:
+        """Raw events may have been kept for less long than they are now, and an index must not lose what only it has.
+        What arrived before the beginning is counted, as the rest is still arriving."""
+        arrived = {"range": {"receivedAt": {"lt": epoch_ms(self.work.now - OVERLAP)}}}
+        for month, fresh in list(self._fresh.items()):
+            before = self._count(self._names.month(month), arrived)
+            now = self._count(fresh.alias, arrived)
+            if now < before and not self.may_shrink:
+                rebuilt.short[month] = (now, before)
+                indices.delete(self.engine, fresh.name)
+                del self._fresh[month]
+
+    def _count(self, index: str, query: Json) -> int:
+        self.engine.call("POST", f"/{index}/_refresh", accept=(404,), timeout_seconds=_COUNT_SECONDS)
+        reply = self.engine.call(
+            "POST", f"/{index}/_count", {"query": query}, accept=(404,), timeout_seconds=_COUNT_SECONDS
+        )
+        return int(reply.get("count", 0))
+
+
+def first_whole_month(work: Work) -> str:
+    """The first month (YYYY-MM) all of whose raw events are still in the table: none can have arrived so early that
+    it has expired."""
+    oldest = work.now - timedelta(days=work.settings.raw_ttl_days) + SLACK + TIMESTAMP_AHEAD_MAX
+    local = oldest.astimezone(work.settings.timezone)
+    first = date(local.year, local.month, 1)
+    if datetime.combine(first, clock.min, work.settings.timezone) < oldest:
+        first = (first + timedelta(days=31)).replace(day=1)
+    return month_of(first.isoformat())
+
+
+def _parts(items: Iterator[Raw]) -> Iterator[list[Item]]:
+    part: list[Item] = []
+    events = 0
+    for item in items:
+        part.append(Item.of(item))
+        events += int(item[_EVENTS]["N"])
+        if events >= EVENTS_AT_A_TIME or len(part) >= ITEMS_AT_A_TIME:
+            yield part
+            part, events = [], 0
+    if part:
+        yield part

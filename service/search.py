@@ -1,0 +1,105 @@
+"""Searches as the engine is asked for them, page by page, within a request's time."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, NamedTuple
+
+from . import search_queries as queries
+from .opensearch import Engine, EngineRefusedError, EngineUnavailableError
+from .search_queries import Json, Walk
+
+# What an answer is read from: less of it would be no answer, and is told from one by `Engine.call`.
+_PARAMS = {
+    "ignore_unavailable": "true",
+    "allow_no_indices": "true",
+    "allow_partial_search_results": "false",
+    "filter_path": "timed_out,_shards.failed,hits.total.value,aggregations",
+}
+_TOO_MANY_REQUESTS = 429
+_PAGE_BUCKETS_MIN = 500
+_PAUSE_SECONDS = 0.2
+
+
+class Page(NamedTuple):
+    """Buckets in the order of their keys, and the key after which the next page begins; None after the last."""
+
+    buckets: list[Json]
+    after: str | None
+
+
+@dataclass(slots=True)
+class Search:
+    """The searches of one request, over the days from `first_day` to `last_day`. `deadline` is by the monotonic clock.
+
+    Every method raises EngineUnavailableError: where the engine does not answer in time, where its answer lacks a
+    shard, and where it refuses what is ours alone, which is a fault that somebody has to look at.
+    """
+
+    engine: Engine
+    deadline: float
+    first_day: date
+    last_day: date
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self.deadline
+
+    def query(self, *filters: Json) -> Json:
+        """Events of the range that pass every filter."""
+        return queries.query(self.first_day, self.last_day, *filters)
+
+    def count(self, *filters: Json) -> int:
+        """How many events pass every filter."""
+        found = self._asked(queries.count(self.query(*filters)))
+        return int(found.get("hits", {}).get("total", {}).get("value", 0))
+
+    def slots(self, filters: list[Json], slot_ms: int, aggregation: Json | None) -> list[Json]:
+        """The slots of time with events that pass every filter."""
+        found = self._asked(queries.slots(self.query(*filters), slot_ms, aggregation))
+        slots: list[Json] = found.get("aggregations", {}).get("slots", {}).get("buckets", [])
+        return slots
+
+    def buckets(self, walk: Walk) -> Iterator[Json]:
+        """Every bucket."""
+        for page in self.pages(walk):
+            yield from page.buckets
+
+    def pages(self, walk: Walk, after: str | None = None, size: int | None = None) -> Iterator[Page]:
+        """The buckets after this key, page by page; the first pages have `size` buckets, and each is larger."""
+        size = min(size or walk.page_buckets, walk.page_buckets)
+        while True:
+            found, size = self._page(walk, after, size)
+            pages = found.get("aggregations", {}).get("pages", {})
+            buckets: list[Json] = pages.get("buckets", [])
+            after = pages["after_key"]["key"] if len(buckets) == size else None
+            yield Page(buckets, after)
+            if after is None:
+                return
+            size = min(2 * size, walk.page_buckets)
+
+    def _page(self, walk: Walk, after: str | None, size: int) -> tuple[Json, int]:
+        """A page and how many buckets it could have: an engine whose memory is full is asked for less."""
+        while True:
+            try:
+                return self._asked(walk.body(after, size)), size
+            except EngineUnavailableError as error:
+                refused = error.__cause__
+                is_full = isinstance(refused, EngineRefusedError) and refused.status == _TOO_MANY_REQUESTS
+                if not is_full or size <= _PAGE_BUCKETS_MIN or self.is_late:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+            size = max(_PAGE_BUCKETS_MIN, size // 2)
+
+    def _asked(self, body: Json) -> Json:
+        path = queries.target(self.engine.prefix, self.first_day, self.last_day)
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise EngineUnavailableError
+        try:
+            found: dict[str, Any] = self.engine.call("POST", path, body, params=_PARAMS, timeout_seconds=left)
+        except EngineRefusedError as error:
+            raise EngineUnavailableError from error
+        return found

@@ -1,0 +1,66 @@
+"""Something that answers every search alike: an engine without a document, or one in trouble. A socket, not a mock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+EMPTY: dict[str, Any] = {"timed_out": False, "_shards": {"failed": 0}}
+
+
+@dataclass
+class Canned:
+    """What it answers, and what it was asked. `waits` keeps it from answering until it is set."""
+
+    url: str = ""
+    status: int = 200
+    body: bytes = json.dumps(EMPTY).encode()
+    waits: threading.Event | None = None
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def says(self, body: object, status: int = 200) -> None:
+        self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.status = status
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Canned]:
+    """One that listens on this machine."""
+    canned = Canned()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
+            canned.asked.append((self.path, json.loads(body)))
+            if canned.waits is not None:
+                canned.waits.wait(30)
+            with contextlib.suppress(OSError):  # whoever asked may have gone
+                self.send_response(canned.status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(canned.body)))
+                self.end_headers()
+                self.wfile.write(canned.body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    canned.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield canned
+    finally:
+        if canned.waits is not None:
+            canned.waits.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
