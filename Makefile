@@ -15,11 +15,11 @@ STAGE ?= dev
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check fmt bench explore fuzz mutants engines import export sweep recount build deploy lock clean venv install-local install-dev install-sam build-HttpFunction build-IndexerFunction
+.PHONY: help run test check fmt bench bench-search explore fuzz mutants engines import export sweep recount build deploy lock clean venv install-local install-dev install-sam build-HttpFunction build-IndexerFunction
 .DELETE_ON_ERROR:
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: install-local ## serve on http://127.0.0.1:8000 with a database in memory; SEARCH=1 with OpenSearch
 	@SEARCH="$(SEARCH)" exec $(PYTHON) -m service run
@@ -43,6 +43,9 @@ fmt: install-dev ## format, and repair what the linter can repair
 
 bench: install-dev ## measure processor time and capacity units
 	@$(PYTHON) -m bench $(ARGS)
+
+bench-search: install-dev ## measure indexing and search on both engines; ARGS="--events 100000 --check"
+	@$(PYTHON) -m bench.search $(ARGS)
 
 explore: install-dev ## try every interleaving of ingest and merge
 	@$(PYTHON) -m tests.explorer $(ARGS)
