@@ -41,7 +41,7 @@ EVENTS_PER_USER = 20
 SHARE_MIN = 0.6
 ANSWER_SECONDS_MAX = 10.0
 # What the template gives the indexer's function at once, and what a bare loop sends.
-RECORDS_PER_BATCH = 100
+RECORDS_PER_BATCH = 500
 BULK_BYTES = 5 * 1024 * 1024
 
 BERLIN = ZoneInfo("Europe/Berlin")

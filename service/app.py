@@ -116,7 +116,9 @@ def _response(problem: Problem) -> Response:
 
 async def _problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    if error.__cause__ is not None:
+    if isinstance(error, problems.SearchUnavailable):
+        logs.failure("search call failed", error.__cause__ or error)
+    elif error.__cause__ is not None:
         logs.failure("database call failed", error.__cause__)
     return _response(error)
 

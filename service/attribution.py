@@ -116,12 +116,12 @@ def _by_query(engine: Engine, deadline: float, index: str, operation: str, body:
                 "POST",
                 f"/{index}/{operation}",
                 body,
-                params={**_IF_THERE, "conflicts": "proceed"},
+                params={**_IF_THERE, "conflicts": "proceed", **engine.primaries()},
                 timeout_seconds=_left(deadline, BY_QUERY_SECONDS),
             )
         except EngineRefusedError as error:
             # Nothing that a record says can be at fault: the deployment is, and what is to be done waits for it.
-            raise EngineUnavailableError from error
+            raise EngineUnavailableError(error) from error
         if reply.get("failures"):
             raise EngineUnavailableError  # A queue was full. What was changed stays changed.
         changed += int(reply.get("updated", 0)) + int(reply.get("deleted", 0))

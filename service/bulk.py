@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from .opensearch import Engine, EngineRefusedError, EngineUnavailableError, Json
 
@@ -27,6 +28,8 @@ _PAUSE_SECONDS_MAX = 4.0
 
 _CONFLICT = 409
 _NO_INDEX = 404
+# Of the whole call: there is no `_bulk` at this address, whatever is sent.
+_NO_BULK_STATUSES = frozenset({404, 405})
 # A node that is full or starting, a queue, an index that somebody has closed: none of it says anything of a document.
 _NOT_NOW_STATUSES = frozenset({401, 403, 408, 429})
 _NOT_NOW_TYPES = frozenset({"index_closed_exception", "cluster_block_exception"})
@@ -44,32 +47,49 @@ class Document:
     owner: str
     earliest: int
     source: bytes
-    # Whether it may go to an alias alone, so that no engine makes an index of its own where none is.
-    is_alias: bool = True
 
     @property
     def lines(self) -> bytes:
         """As `_bulk` takes it."""
-        more = "" if self.is_alias else ',"require_alias":false'
-        action = f'{{"create":{{"_index":"{self.alias}","_id":"{self.doc_id}"{more}}}}}\n'
+        action = f'{{"create":{{"_index":"{self.alias}","_id":"{self.doc_id}"}}}}\n'
         return action.encode() + self.source + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Failure:
+    """What could not be indexed, on its way to the index of such. That is no alias, so it has to be there."""
+
+    doc_id: str
+    index: str
+    source: bytes
+    position: int = 0
+    month: str = ""
+
+    @property
+    def lines(self) -> bytes:
+        """As `_bulk` takes it."""
+        action = f'{{"create":{{"_index":"{self.index}","_id":"{self.doc_id}","require_alias":false}}}}\n'
+        return action.encode() + self.source + b"\n"
+
+
+_Put = TypeVar("_Put", Document, Failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Generic[_Put]):
     """A document that the engine never takes."""
 
-    document: Document
+    document: _Put
     reason: str
 
 
 @dataclass(slots=True)
-class Sent:
+class Sent(Generic[_Put]):
     """What became of documents: `undone` are the positions of those that the engine could not take now."""
 
     created: int = 0
-    there: list[Document] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
+    there: list[_Put] = field(default_factory=list)
+    refused: list[Refused[_Put]] = field(default_factory=list)
     undone: set[int] = field(default_factory=set)
     retries: int = 0
 
@@ -85,9 +105,9 @@ class Bulk:
     pause: Callable[[float], object] = time.sleep
     _is_down: bool = False
 
-    def send(self, documents: Iterable[Document]) -> Sent:
+    def send(self, documents: Iterable[_Put]) -> Sent[_Put]:
         """Send them all. Raises nothing for an engine that cannot take them: they are undone."""
-        sent = Sent()
+        sent: Sent[_Put] = Sent()
         under_way: Future[None] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="bulk") as sender:
             for part in _parts(documents):
@@ -98,16 +118,15 @@ class Bulk:
                 under_way.result()
         return sent
 
-    def _part(self, waiting: list[Document], sent: Sent) -> None:
+    def _part(self, waiting: list[_Put], sent: Sent[_Put]) -> None:
         for attempt in range(ATTEMPTS_MAX):
             if attempt:
                 sent.retries += 1
                 self._wait(attempt)
-            left = self.deadline - time.monotonic()
-            if self._is_down or left <= 0:
+            if self._is_down or self._seconds_left <= 0:
                 break
             try:
-                waiting = self._attempt(waiting, sent, min(left, PART_SECONDS))
+                waiting = self._attempt(waiting, sent)
             except EngineUnavailableError:
                 continue
             if not waiting:
@@ -116,34 +135,52 @@ class Bulk:
         self._is_down = True
         sent.undone.update(document.position for document in waiting)
 
-    def _attempt(self, documents: list[Document], sent: Sent, seconds: float) -> list[Document]:
+    @property
+    def _seconds_left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def _attempt(self, documents: list[_Put], sent: Sent[_Put]) -> list[_Put]:
         """Send once; those to be sent again."""
+        left = self._seconds_left
+        if left <= 0:
+            return documents
         lines = b"".join([document.lines for document in documents])
         try:
-            reply = self.engine.bulk(lines, timeout_seconds=seconds)
+            reply = self.engine.bulk(lines, timeout_seconds=min(left, PART_SECONDS))
         except EngineRefusedError as error:
-            if len(documents) == 1:
-                sent.refused.append(Refused(documents[0], f"{error.kind}: {error.reason}"))
-                return []
-            # One of them spoils the call, or they are too large together.
-            middle = len(documents) // 2
-            return [
-                document
-                for half in (documents[:middle], documents[middle:])
-                for document in self._attempt(half, sent, seconds)
-            ]
+            return self._refused(documents, sent, error)
         items = reply.get("items", [])
         if len(items) != len(documents):
             raise EngineUnavailableError
         if not reply.get("errors"):
             sent.created += len(documents)
             return []
-        answers = [(document, *item.values()) for document, item in zip(documents, items, strict=True)]
+        answers = [
+            (document, next(iter(item.values()))) for document, item in zip(documents, items, strict=True)
+        ]
         again = [
             (document, answer) for document, answer in answers if not self._is_decided(document, answer, sent)
         ]
         self._make({document.month for document, answer in again if answer["status"] == _NO_INDEX})
         return [document for document, _ in again]
+
+    def _refused(self, documents: list[_Put], sent: Sent[_Put], error: EngineRefusedError) -> list[_Put]:
+        """The call as a whole was: those to be sent again."""
+        if error.status in _NO_BULK_STATUSES:
+            raise EngineUnavailableError(error) from error
+        if len(documents) == 1:
+            sent.refused.append(Refused(documents[0], f"{error.kind}: {error.reason}"))
+            return []
+        # One of them spoils the call, or they are too large together.
+        middle = len(documents) // 2
+        again: list[_Put] = []
+        for half in (documents[:middle], documents[middle:]):
+            try:
+                again += self._attempt(half, sent)
+            except EngineUnavailableError:
+                # What has become of the other half is known.
+                again += half
+        return again
 
     def _make(self, months: Collection[str]) -> None:
         for month in sorted(months):
@@ -151,10 +188,10 @@ class Bulk:
                 self.make(month)
             except EngineRefusedError as error:
                 # The deployment is at fault, and no document.
-                raise EngineUnavailableError from error
+                raise EngineUnavailableError(error) from error
 
     @staticmethod
-    def _is_decided(document: Document, answer: Json, sent: Sent) -> bool:
+    def _is_decided(document: _Put, answer: Json, sent: Sent[_Put]) -> bool:
         status, error = answer["status"], answer.get("error") or {}
         if status < 300:
             sent.created += 1
@@ -174,11 +211,11 @@ class Bulk:
     def _wait(self, attempt: int) -> None:
         seconds = min(_PAUSE_SECONDS_MAX, _PAUSE_SECONDS * 2**attempt)
         seconds = random.uniform(seconds / 2, seconds)  # noqa: S311 - jitter
-        self.pause(max(0.0, min(seconds, self.deadline - time.monotonic())))
+        self.pause(max(0.0, min(seconds, self._seconds_left)))
 
 
-def _parts(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    part: list[Document] = []
+def _parts(documents: Iterable[_Put]) -> Iterator[list[_Put]]:
+    part: list[_Put] = []
     size_bytes = 0
     for document in documents:
         if part and size_bytes + len(document.source) > PART_BYTES_MAX:

@@ -36,19 +36,21 @@ def index() -> None:
 
 @index.command()
 def setup() -> None:
-    """Tell the cluster the mapping of the indices to come. May be repeated.
+    """Tell the cluster the mapping of the indices to come, and those there are what is new in it. May be repeated.
 
-    The indexer does the same before it makes its first index. Say it again after an upgrade that says so, and rebuild.
+    The indexer does the same before it makes its first index. Say it again before an upgrade that says so.
 
     \b
     FOOTFALL_RAW_EVENTS=1 FOOTFALL_OPENSEARCH_URL=http://127.0.0.1:9242 python -m service index setup
     """
     with _errors():
         settings, engine = _engine()
-        found = indices.setup(engine, replicas=settings.search_replicas)
+        found = indices.setup(engine, settings.table, replicas=settings.search_replicas)
     click.echo(
         f"{found['distribution']} {found['number']} at {engine.url} is set up for {engine.prefix}-events-*"
     )
+    if found["stale"]:
+        click.echo(f"the mapping of these months is another one until a rebuild: {_months(found['stale'])}")
 
 
 @index.command()
@@ -89,16 +91,18 @@ def retire() -> None:
     """
     with _errors():
         settings, engine = _engine()
-        gone = indices.retire(engine, datetime.now(settings.timezone).date(), settings.search_retention_days)
+        today = datetime.now(settings.timezone).date()
+        gone = indices.retire(engine, today, settings.search_retention_days, settings.table)
     click.echo(f"deleted {len(gone):,} months" + (f": {', '.join(gone)}" if gone else ""))
 
 
 def _lines(rebuilt: Rebuilt) -> Iterator[str]:
     yield f"indexed {rebuilt.events:,} events; {len(rebuilt.rebuilt):,} months are new: {_months(rebuilt.rebuilt)}"
     if rebuilt.kept:
-        yield f"kept as they are, as raw events of theirs have expired: {_months(rebuilt.kept)}"
+        yield f"kept and added to, as raw events of theirs have expired: {_months(rebuilt.kept)}"
     for month, (now, before) in rebuilt.short.items():
-        yield f"kept as it is: {month}, whose index holds {before:,} events and the table {now:,}; --shrink replaces it"
+        held = f"whose index held {before:,} events and the table {now:,}"
+        yield f"kept and added to: {month}, {held}; --shrink replaces it"
     if rebuilt.failed:
         yield f"{rebuilt.failed:,} could not be indexed: the index of failures says why"
 
@@ -119,6 +123,8 @@ def _errors() -> Iterator[None]:
     with one_line(dev.CannotStartError, SettingsError, CannotIndexError, indices.TooOldError, OvertakenError):
         try:
             yield
+        except indices.AnotherTableError as error:
+            raise CannotIndexError(error.detail) from None
         except Unavailable as error:
             raise CannotIndexError(f"Not now: {error.__cause__ or error.detail}") from None
         except EngineRefusedError as error:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import click
-from pydantic.alias_generators import to_camel
 
 from . import dev, identities, ids, merge, recount
+from .metrics import camel
 from .problems import Unavailable
 from .recount import Difference, Recounted
 from .store import Work
@@ -127,6 +127,6 @@ def _lines(work: Work, one: Recounted) -> Iterable[str]:
 
 def _name(difference: Difference) -> str:
     """As replies have it; money is in minor units."""
-    name = to_camel(difference.metric)
+    name = camel(difference.metric)
     # As JSON: a client chose it, and a terminal obeys control characters.
     return name if difference.of is None else f"{name} {json.dumps(difference.of)}"

@@ -57,7 +57,6 @@ _LONG = range(-(2**63), 2**63)
 _EXACT = decimal.Context(prec=2 * EVENT_BYTES_MAX, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_COUNT_OF_ONE = frozenset({"items_sold", "engaged_seconds"})
-_WORD = re.compile(r"_(\w)")
 _EVENT_OF_TYPE = {"page": "Page Viewed", "screen": "Screen Viewed"}
 
 
@@ -86,7 +85,7 @@ def document(raw: RawEvent, sent_as: str, owner: str, first_ms: int) -> tuple[st
         "earliest": min(raw.received_ms, first_ms),
         "type": event.type,
         "event": _event_name(raw),
-        "metrics": [camel(name) for name in part.counters if name not in _NO_COUNT_OF_ONE],
+        "metrics": [metrics.camel(name) for name in part.counters if name not in _NO_COUNT_OF_ONE],
         "itemsSold": part.counters.get("items_sold"),
         "engagedSeconds": part.counters.get("engaged_seconds"),
         **_money(part),
@@ -124,11 +123,6 @@ class Line(NamedTuple):
 def line(text: str) -> Line:
     """What a value of `lines` says."""
     return Line(*json.loads(text))
-
-
-def camel(name: str) -> str:
-    """As replies name a metric: page_views is pageViews."""
-    return _WORD.sub(lambda found: found[1].upper(), name)
 
 
 def _event_name(raw: RawEvent) -> str:

@@ -1,7 +1,7 @@
 """What the search engine is told: the names of its indices, their mapping and settings. Pure: no I/O, no clock.
 
 A month's index is `footfall-events-2026-11-000001`, the number one more with each rebuild. Documents are written to the
-month's alias, `footfall-events-2026-11`, and searched by the one of all months, `footfall-events`.
+month's alias, `footfall-events-2026-11`, and searches ask those of their range; `footfall-events` is all of them.
 """
 
 import re
@@ -20,7 +20,7 @@ class Names:
 
     @property
     def events(self) -> str:
-        """The alias that searches ask: every month's index that is in use, and none that is being made."""
+        """The alias of all months' indices that are in use, of none that is being made; and the template's name."""
         return f"{self.prefix}-events"
 
     @property
@@ -34,7 +34,7 @@ class Names:
         return f"{self.prefix}-failed"
 
     def month(self, month: str) -> str:
-        """The alias that a month's documents are written to."""
+        """The alias that a month's documents are written to, and searched by."""
         return f"{self.prefix}-events-{month}"
 
     def index(self, month: str, number: int) -> str:
@@ -77,9 +77,10 @@ _PROPERTIES: Json = {
 _SORT = {"sort.field": ["user", "time"], "sort.order": ["asc", "asc"]}
 
 
-def template(names: Names, *, replicas: int = 0, flat: str = "flat_object") -> Json:
-    """The index template of the months' indices."""
+def template(names: Names, *, replicas: int = 0, flat: str = "flat_object", table: str | None = None) -> Json:
+    """The index template of the months' indices, and whose they are: `table` is what they are made from."""
     return {
+        "_meta": {"table": table} if table else {},
         "index_patterns": [names.every],
         # Above the templates that come with an engine.
         "priority": 500,

@@ -4,8 +4,9 @@
    it is erased. What is erased is left out.
 2. The documents are put, each by an id made of the event alone: one that is there already stays (`bulk`).
 3. What the table says is read again. Identities of which it changed meanwhile, of which a document was there already
-   (by an earlier try that may have died before this step), or whose mark is among the records are settled
-   (`attribution.settle`): documents change hands, and those of before an erasure go.
+   (by an earlier try that may have died before this step), of which something was left out as erased or is gone (an
+   earlier try may have put it), or whose mark is among the records are settled (`attribution.settle`): documents change
+   hands, and those of before an erasure go.
 
 A mark that changes after step 3 has read it makes a record that comes later, so nothing is missed; and a mark's record
 says no more than that it changed, so old ones do no harm. (docs/design/0010-indexing.md)
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 
 from . import attribution, changes, documents, indices, keys, logs, raw_events
 from .attribution import Settled, Standing
-from .bulk import Bulk, Document, Refused, Sent
+from .bulk import Bulk, Document, Failure, Refused, Sent
 from .changes import Change, Record
 from .events import epoch_ms
 from .index_template import Names, failed_index, first_kept_month, month_of
@@ -35,15 +36,21 @@ from .opensearch import Engine, EngineRefusedError, EngineUnavailableError, Json
 from .problems import Unavailable
 from .store import Work
 
-# A retry may be of all that a call holds; what is kept of failures is bounded by what an item may hold.
+# The engine's reason may quote what it was sent, and its mapping takes no keyword of more than 1,024.
 REASON_CHARACTERS_MAX = 1000
 
 
 class Item(NamedTuple):
-    """Raw events of the table as DynamoDB gives them, binary as bytes."""
+    """Raw events of the table as DynamoDB gives them, binary as bytes. `raw` is empty of an item that is gone: it was
+    erased, or has expired."""
 
     key: Key
     raw: Raw
+
+    @property
+    def distinct_id(self) -> str:
+        """Whose partition it is of."""
+        return keys.distinct_id_of(self.key.pk) or self.key.pk
 
     @staticmethod
     def of(raw: Raw) -> "Item":
@@ -54,11 +61,16 @@ class Item(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where documents go: `alias` is what a month's are written to, `make` makes the index behind it. Months before
-    `first_month` (YYYY-MM) are left out, as they would be deleted at once."""
+    `first_month` (YYYY-MM) are left out, as they would be deleted at once; where `months` are given, all others."""
 
     alias: Callable[[str], str]
     make: Callable[[str], object]
     first_month: str = ""
+    months: Collection[str] | None = None
+
+    def takes(self, month: str) -> bool:
+        """Whether documents of this month go there."""
+        return month >= self.first_month and (self.months is None or month in self.months)
 
     @staticmethod
     def in_use(engine: Engine, work: Work) -> "Target":
@@ -66,7 +78,9 @@ class Target:
         today = work.now.astimezone(work.settings.timezone).date()
         return Target(
             Names(engine.prefix).month,
-            lambda month: indices.make_month(engine, month, replicas=work.settings.search_replicas),
+            lambda month: indices.make_month(
+                engine, month, work.calls.table.name, replicas=work.settings.search_replicas
+            ),
             first_kept_month(today, work.settings.search_retention_days),
         )
 
@@ -111,8 +125,8 @@ class Indexer:
         self._log(records, indexed, took_seconds=time.monotonic() - began)
         return [] if first is None else [changes.sequence_number(records[first])]
 
-    def index_items(self, items: Sequence[Item | None], marks: Collection[str] = ()) -> Indexed:
-        """Put the events of these items into the index, and settle the ids of `marks`. None is an item that is gone.
+    def index_items(self, items: Sequence[Item], marks: Collection[str] = ()) -> Indexed:
+        """Put the events of these items into the index, and settle the ids of `marks`.
 
         Raises Unavailable when nothing of it is sure to be done.
         """
@@ -123,7 +137,7 @@ class Indexer:
         self._keep(made.failures + [_failure(self.work, refused) for refused in sent.refused])
         after = attribution.standings(self.work.calls, distinct_ids | set(marks))
         unsettled = {one for one in distinct_ids if after[one] != made.before[one]}
-        unsettled |= {document.sent_as for document in sent.there} | set(marks)
+        unsettled |= {document.sent_as for document in sent.there} | made.left_out | set(marks)
         settled = attribution.settle(self.engine, self.work.calls, unsettled, after)
         indexed = Indexed(
             items=len(items),
@@ -142,18 +156,16 @@ class Indexer:
     def _bulk(self) -> Bulk:
         return Bulk(self.engine, self.work.calls.deadline, self.target.make, self.pause)
 
-    def _items(self, found: Sequence[Change]) -> list[Item | None]:
+    def _items(self, found: Sequence[Change]) -> list[Item]:
         """The records' items; those that they do not bring, from the table."""
         missing = [change.key for change in found if change.item is None]
         read = self.work.calls.get_all(missing) if missing else {}
-        items: list[Item | None] = []
-        for change in found:
-            raw = read.get(change.key) if change.item is None else change.item
-            # What is gone was erased, or has expired.
-            items.append(Item(change.key, raw) if raw else None)
-        return items
+        return [
+            Item(change.key, read.get(change.key, {}) if change.item is None else change.item)
+            for change in found
+        ]
 
-    def _put_again(self, sent: Sent, after: Mapping[str, Standing], indexed: Indexed) -> None:
+    def _put_again(self, sent: Sent[Document], after: Mapping[str, Standing], indexed: Indexed) -> None:
         """Events dated ahead, sent before an erasure and counted again after it: the document of before had their id
         until now."""
         again = [
@@ -167,17 +179,14 @@ class Indexer:
         # They were made for the owner of then.
         attribution.settle(self.engine, self.work.calls, {document.sent_as for document in again})
 
-    def _keep(self, failures: Sequence["_Failure"]) -> None:
+    def _keep(self, failures: Sequence["_Failed"]) -> None:
         """Put them into the index of failures. Raises Unavailable when that cannot be done now."""
         if not failures:
             return
-        alias = Names(self.engine.prefix).failed
-        self._make_failed(alias)
-        lines = [
-            Document(0, failure.doc_id, alias, "", "", "", 0, _json(failure.fields), is_alias=False)
-            for failure in failures
-        ]
-        sent = self._bulk().send(lines)
+        name = Names(self.engine.prefix).failed
+        self._make_failed(name)
+        bulk = Bulk(self.engine, self.work.calls.deadline, lambda _: self._make_failed(name), self.pause)
+        sent = bulk.send(Failure(failed.doc_id, name, _json(failed.fields)) for failed in failures)
         for refused in sent.refused:
             # Nothing may block the rest.
             logs.line("ERROR", "a failure could not be kept", reason=refused.reason.partition(":")[0])
@@ -190,7 +199,7 @@ class Indexer:
             self.engine.call("PUT", f"/{name}", failed_index(replicas=self.work.settings.search_replicas))
         except EngineRefusedError as error:
             if error.kind != "resource_already_exists_exception":
-                raise EngineUnavailableError from error
+                raise EngineUnavailableError(error) from error
 
     def _log(self, records: Sequence[Record], indexed: Indexed, *, took_seconds: float) -> None:
         capacity = self.work.calls.capacity
@@ -213,31 +222,34 @@ class Indexer:
         )
 
 
-class _Failure(NamedTuple):
+class _Failed(NamedTuple):
     doc_id: str
     fields: Json
 
 
 @dataclass(slots=True)
 class _Made:
-    """Documents made of items one by one, while those before are on their way."""
+    """Documents made of items one by one, while those before are on their way. `left_out` are the ids of items that
+    are erased or gone: an earlier try may have put documents of theirs and died before it could see that."""
 
     indexer: Indexer
-    items: Sequence[Item | None]
+    items: Sequence[Item]
     before: Mapping[str, Standing] = field(default_factory=dict)
-    failures: list[_Failure] = field(default_factory=list)
+    failures: list[_Failed] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
     events: int = 0
     erased: int = 0
 
     @property
     def distinct_ids(self) -> set[str]:
         """Whose partitions the items are of."""
-        return {_distinct_id(item) for item in self.items if item is not None}
+        return {item.distinct_id for item in self.items}
 
     def documents(self) -> Iterator[Document]:
         """Those of what is not erased; what cannot be read becomes a failure."""
         for position, item in enumerate(self.items):
-            if item is None:
+            if not item.raw:
+                self.left_out.add(item.distinct_id)
                 continue
             try:
                 made = list(self._of_item(position, item))
@@ -249,17 +261,19 @@ class _Made:
                 yield from made
 
     def _of_item(self, position: int, item: Item) -> Iterator[Document]:
-        sent_as = _distinct_id(item)
+        sent_as = item.distinct_id
         standing = self.before[sent_as]
         first_ms = raw_events.first_ms_of(item.raw)
         is_erased = raw_events.is_erased(item.raw, standing.erased_at)
+        if is_erased:
+            self.left_out.add(sent_as)
         for raw in raw_events.read(item.raw, self.indexer.work.settings.timezone):
             self.events += 1
             if is_erased:
                 self.erased += 1
                 continue
             month = month_of(raw.key[0])
-            if month < self.indexer.target.first_month:
+            if not self.indexer.target.takes(month):
                 continue
             doc_id, fields = documents.document(raw, sent_as, standing.owner, first_ms)
             alias = self.indexer.target.alias(month)
@@ -268,14 +282,15 @@ class _Made:
             )
 
     def _fail(self, item: Item, error: BaseException) -> None:
-        sent_as = _distinct_id(item)
+        sent_as = item.distinct_id
         standing = self.before[sent_as]
         earliest = _earliest(item)
         if 0 < standing.erased_at >= earliest:
             self.erased += 1
+            self.left_out.add(sent_as)
             return
         self.failures.append(
-            _Failure(
+            _Failed(
                 _failure_id(item.key.pk, item.key.sk),
                 {
                     "at": epoch_ms(self.indexer.work.now),
@@ -290,7 +305,7 @@ class _Made:
         )
 
 
-def _failure(work: Work, refused: Refused) -> _Failure:
+def _failure(work: Work, refused: Refused[Document]) -> _Failed:
     document = refused.document
     fields = {
         "at": epoch_ms(work.now),
@@ -301,7 +316,7 @@ def _failure(work: Work, refused: Refused) -> _Failure:
         "earliest": document.earliest,
         "body": document.source.decode(),
     }
-    return _Failure(_failure_id(document.month, document.doc_id), fields)
+    return _Failed(_failure_id(document.month, document.doc_id), fields)
 
 
 def _failure_id(*parts: str) -> str:
@@ -315,10 +330,6 @@ def _earliest(item: Item) -> int:
         with contextlib.suppress(KeyError, TypeError, ValueError):
             known.append(read(item.raw))
     return min(known, default=0)
-
-
-def _distinct_id(item: Item) -> str:
-    return keys.distinct_id_of(item.key.pk) or item.key.pk
 
 
 def _json(fields: Json) -> bytes:

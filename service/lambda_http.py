@@ -42,24 +42,27 @@ def _sweep(context: Any) -> dict[str, Any]:
     for failure in swept.failures:
         logs.failure("a merge or an erasure could not be ended", failure)
     facts = {"merges": swept.merges, "erasures": swept.erasures, "undecided": swept.undecided}
-    if _settings.opensearch_url is not None:
-        facts["monthsRetired"] = _retire(_settings.opensearch_url)
     logs.line("INFO", "sweep", **facts, wru=calls.capacity.write_units, rru=calls.capacity.read_units)
+    if _settings.opensearch_url is not None:
+        facts["monthsRetired"] = _retire(_settings.opensearch_url, deadline)
     return facts
 
 
-def _retire(url: str) -> int:
+def _retire(url: str, deadline: float) -> int:
     """How many months of the search index were too old. What fails is left for the next sweep too."""
     # Not at the top: a request that searches nothing needs none of it.
     from . import indices
     from .opensearch import Engine, EngineRefusedError
 
     today = utc_now().astimezone(_settings.timezone).date()
+    engine = Engine.connect(url).until(deadline)
     try:
-        return len(indices.retire(Engine.connect(url), today, _settings.search_retention_days))
+        gone = indices.retire(engine, today, _settings.search_retention_days, _table.name)
     except (Unavailable, EngineRefusedError) as error:
         logs.failure("the search index could not be looked through for old months", error)
         return 0
+    logs.line("INFO", "search index", monthsRetired=len(gone))
+    return len(gone)
 
 
 def _warm_up(service: Service) -> None:

@@ -8,10 +8,10 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from . import logs, store
-from .dynamodb import Table, connect
+from . import indices, logs, store
+from .dynamodb import Calls, Table, connect
 from .indexer import Indexer, Target
-from .opensearch import Engine
+from .opensearch import Engine, EngineRefusedError, EngineUnavailableError
 from .problems import Unavailable
 from .settings import Settings, load_settings
 from .store import Work
@@ -33,18 +33,29 @@ class _Deployment:
         self.settings = settings
         self.table = Table(connect(), settings.table)
         self.engine = Engine.connect(settings.opensearch_url)
-        self.is_timezone_checked = False
+        self.is_checked = False
 
     def handle(self, records: list[dict[str, Any]], seconds: float) -> list[str]:
         """The sequence numbers to begin again at. Raises Unavailable."""
         calls = self.table.calls(time.monotonic() + seconds)
-        if not self.is_timezone_checked:
-            # Days of another zone would be other days than those that were counted.
-            if store.remembered_timezone(calls, self.settings.timezone.key) != self.settings.timezone.key:
-                raise Unavailable("FOOTFALL_TIMEZONE is not the time zone this table's days are in.")
-            self.is_timezone_checked = True
+        if not self.is_checked:
+            self._check(calls)
+            self.is_checked = True
         work = Work(calls, self.settings, datetime.now(UTC))
         return Indexer(self.engine, work, Target.in_use(self.engine, work)).index_records(records)
+
+    def _check(self, calls: Calls) -> None:
+        """Raises Unavailable where this table's events would go wrong."""
+        # Days of another zone would be other days than those that were counted.
+        if store.remembered_timezone(calls, self.settings.timezone.key) != self.settings.timezone.key:
+            raise Unavailable("FOOTFALL_TIMEZONE is not the time zone this table's days are in.")
+        try:
+            indices.check_table(self.engine, self.table.name)
+        except indices.AnotherTableError as error:
+            logs.line("ERROR", error.detail)
+            raise
+        except EngineRefusedError as error:
+            raise EngineUnavailableError(error) from error
 
 
 _deployment = _Deployment(load_settings(os.environ))

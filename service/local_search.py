@@ -71,7 +71,7 @@ def indexing(settings: Settings, table: Table, streams: Any, region: str, say: S
     assert settings.opensearch_url is not None
     where = without_password(settings.opensearch_url)
     say(f"preparing the index in {where}…")
-    _set_up(Engine.connect(settings.opensearch_url), where)
+    _set_up(Engine.connect(settings.opensearch_url), table.name, where)
     described = table.client.describe_table(TableName=table.name)["Table"]
     # Not at the top: it reads the environment, which is complete by now.
     from .lambda_indexer import handler
@@ -90,11 +90,13 @@ def without_password(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _set_up(engine: Engine, where: str) -> None:
+def _set_up(engine: Engine, table: str, where: str) -> None:
     deadline = time.monotonic() + SETUP_SECONDS
     while True:
         try:
-            indices.setup(engine)
+            indices.setup(engine, table)
+        except indices.AnotherTableError as error:
+            raise NoEngineError(error.detail) from None
         except Unavailable:
             if time.monotonic() > deadline:
                 raise NoEngineError(f"OpenSearch does not answer at {where}. Is it running there?") from None

@@ -20,7 +20,8 @@ def line(level: str, message: str, **fields: object) -> None:
 
 
 def failure(message: str, error: BaseException, **fields: object) -> None:
-    """An error by its type and where it came from. Its text is left out: it may quote what was sent."""
+    """An error by its type and where it came from, and what it says itself that may be logged, its `facts`. Its text
+    is left out: it may quote what was sent."""
     frames = traceback.extract_tb(error.__traceback__)
     line(
         "ERROR",
@@ -28,5 +29,6 @@ def failure(message: str, error: BaseException, **fields: object) -> None:
         error=type(error).__name__,
         cause=type(error.__cause__).__name__ if error.__cause__ else None,
         at=[f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames[-8:]],
+        **getattr(error, "facts", {}),
         **fields,
     )

@@ -143,6 +143,12 @@ def page_view() -> Contribution:
     return Contribution({"events": 1, "page_views": 1})
 
 
+def camel(name: str) -> str:
+    """As replies and documents name a metric: page_views is pageViews."""
+    first, *words = name.split("_")
+    return first + "".join(word.title() for word in words)
+
+
 def event_name(name: str) -> str:
     """What an event of this name is searched by: a known one, GA4's synonyms too, by Segment's spelling of it; any
     other by the name as sent."""

@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -19,8 +19,9 @@ Json = dict[str, Any]
 
 CONNECT_TIMEOUT_SECONDS = 1.0
 CONNECTIONS_MAX = 16
-# A page of 10,000 users with ten numbers each has 3 MB.
-REPLY_BYTES_MAX = 64 * 1024 * 1024
+# A page of 10,000 users with ten numbers each has 3 MB; read, it takes some ten times as much memory.
+REPLY_BYTES_MAX = 16 * 1024 * 1024
+TOO_LARGE = "reply_too_large"
 _CHUNK_BYTES = 256 * 1024
 
 # Statuses that say: not now. 401 and 403 are a deployment that is not finished, or a disk that is full: what is to be
@@ -33,6 +34,8 @@ _DOMAIN = re.compile(
 )
 _SERVERLESS = re.compile(r"\.aoss\.amazonaws\.com(\.cn)?|\.aoss\.[a-z0-9-]+\.on\.aws")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# What an engine calls its errors. What else stands there may quote what was sent.
+_KIND = re.compile(r"[a-z0-9_]{1,100}", re.ASCII)
 
 
 class EngineRefusedError(Exception):
@@ -44,9 +47,26 @@ class EngineRefusedError(Exception):
         self.kind = kind
         self.reason = reason
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a log may say of it: never the reason, which quotes what was sent."""
+        kind = self.kind if _KIND.fullmatch(self.kind) else "other"
+        return {"engineStatus": self.status, "engineKind": kind}
+
 
 class EngineUnavailableError(SearchUnavailable):
-    """No answer, or none that is whole: the same call may succeed later."""
+    """No answer, or none that is whole: the same call may succeed later.
+
+    Where the engine has said why, `engine_status` and `kind` say it; `status` is that of the reply to a search.
+    """
+
+    def __init__(self, refused: EngineRefusedError | None = None) -> None:
+        super().__init__()
+        self.engine_status = refused.status if refused is not None else None
+        self.kind = refused.kind if refused is not None else None
+        self.facts = refused.facts if refused is not None else {}
+        if refused is not None:
+            self.__cause__ = refused
 
 
 def url_fault(url: str) -> str | None:
@@ -72,7 +92,7 @@ def url_fault(url: str) -> str | None:
 class Engine:
     """One cluster. Threads may share it; connections are kept open.
 
-    `prefix` is what the names of its indices begin with.
+    `prefix` is what the names of its indices begin with. No call ends after `deadline`, by the monotonic clock.
     """
 
     url: str
@@ -80,6 +100,9 @@ class Engine:
     _pool: Any = field(repr=False)
     # Given method, URL, body and headers: those headers and what proves who asks.
     _authorized: Callable[[str, str, bytes, dict[str, str]], dict[str, str]] = field(repr=False)
+    deadline: float | None = None
+    # What is known of the cluster, once it was asked.
+    _known: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
     def connect(url: str, *, prefix: str = "footfall") -> "Engine":
@@ -126,10 +149,31 @@ class Engine:
         lacks a shard is none. Raises EngineUnavailableError and EngineRefusedError.
         """
         data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
-        reply = self._reply(method, self._url(path, params or {}), data, timeout_seconds, accept=accept)
-        if reply.get("timed_out") is True or _lacks_a_shard(path, reply):
-            raise EngineUnavailableError
-        return reply
+        reply, _ = self._reply(method, self._url(path, params or {}), data, timeout_seconds, accept=accept)
+        return _whole(path, reply)
+
+    def search(
+        self, path: str, body: Mapping[str, Any], *, params: Mapping[str, str], timeout_seconds: float
+    ) -> tuple[Json, int]:
+        """A search's reply, and how many bytes it has. As `call`."""
+        data = json.dumps(body, separators=(",", ":")).encode()
+        reply, size_bytes = self._reply("POST", self._url(path, params), data, timeout_seconds)
+        return _whole(path, reply), size_bytes
+
+    def until(self, deadline: float) -> "Engine":
+        """The same, whose calls all end by then."""
+        return replace(self, deadline=deadline)
+
+    def primaries(self) -> Mapping[str, str]:
+        """The parameters by which a search is one of the primary shards: another copy may lag behind what was just
+        written. Elasticsearch knows no such thing any more.
+
+        Raises EngineUnavailableError and EngineRefusedError, the first time.
+        """
+        if "distribution" not in self._known:
+            version = self.call("GET", "/").get("version", {})
+            self._known["distribution"] = version.get("distribution", "elasticsearch")
+        return {"preference": "_primary"} if self._known["distribution"] == "opensearch" else {}
 
     def bulk(self, lines: bytes, *, timeout_seconds: float) -> Json:
         """Newline-delimited actions, as `_bulk` takes them, on aliases alone: `{"errors", "items": [{"create":
@@ -142,7 +186,7 @@ class Engine:
             "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason",
         }
         url = self._url("/_bulk", params)
-        return self._reply("POST", url, lines, timeout_seconds, media_type="application/x-ndjson")
+        return self._reply("POST", url, lines, timeout_seconds, media_type="application/x-ndjson")[0]
 
     def _url(self, path: str, params: Mapping[str, str]) -> str:
         query = "?" + urlencode(params, quote_via=quote, safe="-_.~") if params else ""
@@ -157,20 +201,20 @@ class Engine:
         *,
         media_type: str = "application/json",
         accept: Collection[int] = (),
-    ) -> Json:
+    ) -> tuple[Json, int]:
         headers = {"accept": "application/json"}
         if body:
             headers["content-type"] = media_type
         status, text = self._sent(method, url, body, headers, timeout_seconds)
         if status >= 500 or status in _NOT_NOW:
-            raise EngineUnavailableError from EngineRefusedError(status, *_error(_json(text)))
+            raise EngineUnavailableError(EngineRefusedError(status, *_error(_json(text))))
         reply = _json(text)
         if reply is None:
             # Whatever answered is no OpenSearch: a proxy's page.
-            raise EngineUnavailableError from EngineRefusedError(status, "no_json", "the reply is no JSON")
+            raise EngineUnavailableError(EngineRefusedError(status, "no_json", "the reply is no JSON"))
         if status >= 400 and status not in accept:
             raise EngineRefusedError(status, *_error(reply))
-        return reply
+        return reply, len(text)
 
     def _sent(
         self, method: str, url: str, body: bytes, headers: dict[str, str], timeout_seconds: float
@@ -179,6 +223,8 @@ class Engine:
         from urllib3.exceptions import HTTPError, ProtocolError
 
         deadline = time.monotonic() + timeout_seconds
+        if self.deadline is not None:
+            deadline = min(deadline, self.deadline)
         for attempt in (1, 2):
             try:
                 return self._attempt(method, url, body, headers, deadline)
@@ -215,9 +261,7 @@ class Engine:
             for part in response.stream(_CHUNK_BYTES):
                 size_bytes += len(part)
                 if size_bytes > REPLY_BYTES_MAX:
-                    raise EngineRefusedError(
-                        response.status, "reply_too_large", f"over {REPLY_BYTES_MAX} bytes"
-                    )
+                    raise EngineRefusedError(response.status, TOO_LARGE, f"over {REPLY_BYTES_MAX} bytes")
                 if time.monotonic() > deadline:
                     raise EngineUnavailableError
                 parts.append(part)
@@ -256,9 +300,7 @@ def _signed(region: str) -> Callable[[str, str, bytes, dict[str, str]], dict[str
     def authorized(method: str, url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
         credentials = session.get_credentials()
         if credentials is None:
-            raise EngineUnavailableError from EngineRefusedError(
-                401, "no_credentials", "of AWS, to sign with"
-            )
+            raise EngineUnavailableError(EngineRefusedError(401, "no_credentials", "of AWS, to sign with"))
         request = AWSRequest(method=method, url=url, data=body, headers=headers)
         SigV4Auth(credentials.get_frozen_credentials(), "es", region).add_auth(request)
         return dict(request.headers.items())
@@ -283,7 +325,18 @@ def _error(reply: Json | None) -> tuple[str, str]:
     return "error", str(error)
 
 
+def _whole(path: str, reply: Json) -> Json:
+    """The reply. Raises EngineUnavailableError for a part of one."""
+    if reply.get("timed_out") is True or _lacks_a_shard(path, reply):
+        raise EngineUnavailableError
+    return reply
+
+
 def _lacks_a_shard(path: str, reply: Json) -> bool:
     shards = reply.get("_shards")
-    is_search = path.endswith(("/_search", "/_count"))
-    return is_search and isinstance(shards, dict) and shards.get("failed", 0) > 0
+    if not isinstance(shards, dict) or not path.endswith(("/_search", "/_count", "/_refresh")):
+        return False
+    if shards.get("failed", 0) > 0:
+        return True
+    # A shard that is nowhere has not failed; a copy of one that is nowhere needs no refresh.
+    return not path.endswith("/_refresh") and shards.get("successful", 0) < shards.get("total", 0)

@@ -2,10 +2,13 @@
 
 1. Each month whose raw events are all still there gets a fresh index, which nobody searches yet. Those of older months
    have expired in part: they are kept as they are, and only added to.
-2. Every raw item is indexed there by the indexer's own code. Meanwhile the stream goes on writing to the indices in
-   use; what changes owners and what erases goes to the fresh ones too.
-3. All months change over in one call, and with it the old indices are gone.
-4. What has arrived since the beginning is indexed again, as the stream had put it into the old ones.
+2. Every raw item is indexed there by the indexer's own code, and every mark is settled in all indices: the stream may
+   have lost it, and months that are kept have no other way to learn of it. Meanwhile the stream goes on writing to the
+   indices in use; what changes owners and what erases goes to the fresh ones too.
+3. All months change over in one call, and with it the old indices are gone. A month of which the table has less than
+   the index keeps its old one.
+4. What has arrived since the beginning is indexed again, as the stream had put it into the old ones; and so is all that
+   is of the months that kept theirs.
 
 Documents have ids made of their events, and are created only where they are missing; so every step may overlap with
 the stream, and an interrupted rebuild is repeated as a whole. Of two rebuilds at once the later one goes on: it deletes
@@ -13,17 +16,18 @@ the indices that the other is filling, which ends with an OvertakenError and lea
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from datetime import time as clock
 
 from . import indices, keys, raw_events, store
+from .attribution import IDS_PER_QUERY
 from .events import TIMESTAMP_AHEAD_MAX, epoch_ms
 from .index_template import Names, first_kept_month, month_of
 from .indexer import Indexer, Item, Target
 from .models import EventsItem, Raw
-from .opensearch import Engine, EngineRefusedError, Json
+from .opensearch import Engine, EngineRefusedError, EngineUnavailableError, Json
 from .problems import Unavailable
 from .store import Work
 
@@ -97,13 +101,17 @@ class Rebuild:
         rebuilt = Rebuilt()
         yield rebuilt
         self._begin(rebuilt)
-        yield from self._index(rebuilt, since_ms=None)
+        yield from self._index(rebuilt)
         rebuilt.step = "changing over"
         yield rebuilt
         self._change_over(rebuilt)
         rebuilt.step = "reading what arrived meanwhile"
         yield rebuilt
         yield from self._index(rebuilt, since_ms=epoch_ms(self.work.now - OVERLAP))
+        if rebuilt.short:
+            rebuilt.step = "adding to the months that were kept"
+            yield rebuilt
+            yield from self._index(rebuilt, months=rebuilt.short)
 
     @property
     def _names(self) -> Names:
@@ -121,13 +129,9 @@ class Rebuild:
             raise Unavailable(
                 "FOOTFALL_TIMEZONE is not the time zone this table's days are in.", code="misconfigured"
             )
-        indices.setup(self.engine, replicas=self.work.settings.search_replicas)
+        indices.setup(self.engine, self.work.calls.table.name, replicas=self.work.settings.search_replicas)
         names = self._names
-        there = indices.listed(self.engine)
-        for index in there:
-            if not index.is_in_use(names):
-                # Of a rebuild that died, or of one that is to end now.
-                indices.delete(self.engine, index.name)
+        there = self._alone()
         first = first_whole_month(self.work)
         in_use = sorted({index.month for index in there if index.is_in_use(names)})
         for month in (month for month in in_use if month >= self._first_kept):
@@ -135,7 +139,16 @@ class Rebuild:
                 self._fresh[month] = self._made(month, max(i.number for i in there if i.month == month) + 1)
             else:
                 rebuilt.kept.append(month)
-        rebuilt.expected = self._count(names.events, {"match_all": {}})
+        rebuilt.expected = self._count(names.events, {"match_all": {}}) or 0
+
+    def _alone(self) -> list[indices.Index]:
+        """The indices that are there, once those of a rebuild that died, or of one that is to end now, are gone."""
+        for _ in range(_SWAP_ROUNDS_MAX):
+            there = indices.listed(self.engine)
+            others = [index for index in there if not index.is_in_use(self._names)]
+            if all(indices.abandon(self.engine, index) for index in others):
+                return there
+        raise Unavailable
 
     def _made(self, month: str, number: int) -> _Fresh:
         while True:
@@ -146,32 +159,42 @@ class Rebuild:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def _index(self, rebuilt: Rebuilt, *, since_ms: int | None) -> Iterator[Rebuilt]:
-        indexer = Indexer(self.engine, self.work, Target(self._alias, self._make, self._first_kept))
-        for part in _parts(self._items(since_ms)):
-            events, failed = self._until_done(indexer, part)
-            if since_ms is None:
+    def _index(
+        self, rebuilt: Rebuilt, *, since_ms: int | None = None, months: Collection[str] | None = None
+    ) -> Iterator[Rebuilt]:
+        """All there is, marks too; or what has arrived since then, or what is of these months."""
+        is_all = since_ms is None and months is None
+        target = Target(self._alias, self._make, self._first_kept, months)
+        indexer = Indexer(self.engine, self.work, target)
+        for part, marks in _parts(self._items(since_ms, with_marks=is_all)):
+            events, failed = self._until_done(indexer, part, marks)
+            if is_all:
                 rebuilt.events += events
                 rebuilt.failed += failed
             yield rebuilt
 
-    def _items(self, since_ms: int | None) -> Iterator[Raw]:
+    def _items(self, since_ms: int | None, *, with_marks: bool) -> Iterator[Raw]:
         for items, _ in self.work.calls.scan():
             for item in items:
-                if not keys.is_events(item[_SK]["S"]) or keys.distinct_id_of(item[_PK]["S"]) is None:
+                if keys.distinct_id_of(item[_PK]["S"]) is None:
                     continue
-                if since_ms is None or raw_events.received_ms_of(item) >= since_ms:
+                if keys.is_mark(item[_SK]["S"]):
+                    if with_marks:
+                        yield item
+                elif keys.is_events(item[_SK]["S"]) and (
+                    since_ms is None or raw_events.received_ms_of(item) >= since_ms
+                ):
                     yield item
 
-    def _until_done(self, indexer: Indexer, part: Sequence[Item]) -> tuple[int, int]:
-        """Index these items, also when the engine is away for some minutes. Answers how many events they hold, and how
-        many could not be indexed."""
+    def _until_done(self, indexer: Indexer, part: Sequence[Item], marks: Collection[str]) -> tuple[int, int]:
+        """Index these items and settle these ids, also when the engine is away for some minutes. Answers how many
+        events they hold, and how many could not be indexed."""
         events = failed = 0
         for attempt in range(TRIES_MAX):
             if attempt:
                 self.pause(_PAUSE_SECONDS)
             try:
-                indexed = indexer.index_items(part)
+                indexed = indexer.index_items(part, marks)
             except Unavailable as error:
                 if attempt == TRIES_MAX - 1 or error.code == "misconfigured":
                     raise
@@ -190,24 +213,28 @@ class Rebuild:
     def _make(self, month: str) -> None:
         if month in self._fresh:
             raise OvertakenError
-        indices.make_month(self.engine, month, replicas=self.work.settings.search_replicas)
+        indices.make_month(
+            self.engine, month, self.work.calls.table.name, replicas=self.work.settings.search_replicas
+        )
 
     # --- changing over ----------------------------------------------------------------------------------------------
 
     def _change_over(self, rebuilt: Rebuilt) -> None:
         self._leave_out_short(rebuilt)
         for _ in range(_SWAP_ROUNDS_MAX):
-            actions = self._actions()
-            if not actions:
-                break
             try:
-                self.engine.call("POST", "/_aliases", {"actions": actions}, timeout_seconds=_COUNT_SECONDS)
+                if actions := self._actions():
+                    self.engine.call(
+                        "POST", "/_aliases", {"actions": actions}, timeout_seconds=_COUNT_SECONDS
+                    )
+                break
+            except EngineUnavailableError:
+                # It may have been done, and its reply lost.
+                self.pause(_PAUSE_SECONDS)
             except EngineRefusedError as error:
-                # An index of those has gone since they were listed.
+                # The same, or an index of those has gone since they were listed.
                 if error.status != 404:
                     raise
-                continue
-            break
         else:
             raise Unavailable
         rebuilt.rebuilt = sorted(self._fresh)
@@ -215,11 +242,16 @@ class Rebuild:
         self._fresh = {}
 
     def _actions(self) -> list[Json]:
+        """What is left to do: all of it, or nothing."""
         names = self._names
         there = indices.listed(self.engine)
+        by_name = {index.name: index for index in there}
         actions: list[Json] = []
         for fresh in self._fresh.values():
-            if fresh.name not in {index.name for index in there}:
+            made = by_name.get(fresh.name)
+            if made is not None and made.is_in_use(names):
+                continue
+            if made is None or fresh.alias not in made.aliases:
                 raise OvertakenError
             old = [index for index in there if index.month == fresh.month and index.is_in_use(names)]
             actions += [
@@ -232,22 +264,31 @@ class Rebuild:
 
     def _leave_out_short(self, rebuilt: Rebuilt) -> None:
         """Raw events may have been kept for less long than they are now, and an index must not lose what only it has.
-        What arrived before the beginning is counted, as the rest is still arriving."""
+        What arrived before the beginning is counted, as the rest is still arriving; the fresh one first, as of it too
+        nothing but an erasure takes anything away."""
         arrived = {"range": {"receivedAt": {"lt": epoch_ms(self.work.now - OVERLAP)}}}
         for month, fresh in list(self._fresh.items()):
-            before = self._count(self._names.month(month), arrived)
             now = self._count(fresh.alias, arrived)
+            before = self._count(self._names.month(month), arrived) or 0
+            if now is None:
+                raise OvertakenError
             if now < before and not self.may_shrink:
                 rebuilt.short[month] = (now, before)
                 indices.delete(self.engine, fresh.name)
                 del self._fresh[month]
 
-    def _count(self, index: str, query: Json) -> int:
+    def _count(self, index: str, query: Json) -> int | None:
+        """None where there is no such index."""
         self.engine.call("POST", f"/{index}/_refresh", accept=(404,), timeout_seconds=_COUNT_SECONDS)
         reply = self.engine.call(
-            "POST", f"/{index}/_count", {"query": query}, accept=(404,), timeout_seconds=_COUNT_SECONDS
+            "POST",
+            f"/{index}/_count",
+            {"query": query},
+            params=self.engine.primaries(),
+            accept=(404,),
+            timeout_seconds=_COUNT_SECONDS,
         )
-        return int(reply.get("count", 0))
+        return int(reply["count"]) if "count" in reply else None
 
 
 def first_whole_month(work: Work) -> str:
@@ -261,14 +302,23 @@ def first_whole_month(work: Work) -> str:
     return month_of(first.isoformat())
 
 
-def _parts(items: Iterator[Raw]) -> Iterator[list[Item]]:
+def _parts(found: Iterator[Raw]) -> Iterator[tuple[list[Item], set[str]]]:
+    """Raw items in portions; and apart from them the ids of marks, as many as one query takes."""
     part: list[Item] = []
+    marks: set[str] = set()
     events = 0
-    for item in items:
-        part.append(Item.of(item))
-        events += int(item[_EVENTS]["N"])
+    for raw in found:
+        item = Item.of(raw)
+        if keys.is_mark(item.key.sk):
+            marks.add(item.distinct_id)
+            if len(marks) >= IDS_PER_QUERY:
+                yield [], marks
+                marks = set()
+            continue
+        part.append(item)
+        events += int(raw[_EVENTS]["N"])
         if events >= EVENTS_AT_A_TIME or len(part) >= ITEMS_AT_A_TIME:
-            yield part
+            yield part, set()
             part, events = [], 0
-    if part:
-        yield part
+    if part or marks:
+        yield part, marks

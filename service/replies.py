@@ -8,11 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from pydantic.alias_generators import to_camel
-
 from . import packing
 from .days import Outcome, StoredDay
-from .metrics import COUNTERS, Metrics
+from .metrics import COUNTERS, Metrics, camel
 from .money import decimal_text
 from .packing import RawEvent
 
@@ -76,7 +74,7 @@ def alias_body(anonymous_id: str, user_id: str | None, status: str) -> bytes:
     return json_body({"anonymousId": anonymous_id, "userId": user_id, "status": status})
 
 
-_COUNTER_NAMES = tuple((to_camel(name), name) for name in COUNTERS)
+_COUNTER_NAMES = tuple((camel(name), name) for name in COUNTERS)
 
 
 def _numbers(head: Mapping[str, Any], metrics: Metrics) -> bytes:

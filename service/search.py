@@ -4,10 +4,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import search_queries as queries
-from .opensearch import Engine, EngineRefusedError, EngineUnavailableError
+from .opensearch import REPLY_BYTES_MAX, TOO_LARGE, Engine, EngineRefusedError, EngineUnavailableError
 from .search_queries import Json, Walk
 
 # What an answer is read from: less of it would be no answer, and is told from one by `Engine.call`.
@@ -18,8 +18,9 @@ _PARAMS = {
     "filter_path": "timed_out,_shards.failed,hits.total.value,aggregations",
 }
 _TOO_MANY_REQUESTS = 429
-_PAGE_BUCKETS_MIN = 500
 _PAUSE_SECONDS = 0.2
+# Twice as much is far from what a reply may have, should the next users have done more.
+_SMALL_REPLY_BYTES = REPLY_BYTES_MAX // 4
 
 
 class Page(NamedTuple):
@@ -53,12 +54,12 @@ class Search:
 
     def count(self, *filters: Json) -> int:
         """How many events pass every filter."""
-        found = self._asked(queries.count(self.query(*filters)))
+        found, _ = self._asked(queries.count(self.query(*filters)))
         return int(found.get("hits", {}).get("total", {}).get("value", 0))
 
     def slots(self, filters: list[Json], slot_ms: int, aggregation: Json | None) -> list[Json]:
         """The slots of time with events that pass every filter."""
-        found = self._asked(queries.slots(self.query(*filters), slot_ms, aggregation))
+        found, _ = self._asked(queries.slots(self.query(*filters), slot_ms, aggregation))
         slots: list[Json] = found.get("aggregations", {}).get("slots", {}).get("buckets", [])
         return slots
 
@@ -68,38 +69,42 @@ class Search:
             yield from page.buckets
 
     def pages(self, walk: Walk, after: str | None = None, size: int | None = None) -> Iterator[Page]:
-        """The buckets after this key, page by page; the first pages have `size` buckets, and each is larger."""
-        size = min(size or walk.page_buckets, walk.page_buckets)
+        """The buckets after this key, page by page; the first has `size` buckets, and each is larger for as long as
+        replies are small."""
+        size = min(size or walk.first_buckets, walk.page_buckets)
         while True:
-            found, size = self._page(walk, after, size)
+            found, size, size_bytes = self._page(walk, after, size)
             pages = found.get("aggregations", {}).get("pages", {})
             buckets: list[Json] = pages.get("buckets", [])
             after = pages["after_key"]["key"] if len(buckets) == size else None
             yield Page(buckets, after)
             if after is None:
                 return
-            size = min(2 * size, walk.page_buckets)
+            if size_bytes <= _SMALL_REPLY_BYTES:
+                size = min(2 * size, walk.page_buckets)
 
-    def _page(self, walk: Walk, after: str | None, size: int) -> tuple[Json, int]:
-        """A page and how many buckets it could have: an engine whose memory is full is asked for less."""
+    def _page(self, walk: Walk, after: str | None, size: int) -> tuple[Json, int, int]:
+        """A page, how many buckets it could have, and its bytes: of an engine whose memory is full less is asked, and
+        so where the reply would fill ours."""
         while True:
             try:
-                return self._asked(walk.body(after, size)), size
+                found, size_bytes = self._asked(walk.body(after, size))
             except EngineUnavailableError as error:
-                refused = error.__cause__
-                is_full = isinstance(refused, EngineRefusedError) and refused.status == _TOO_MANY_REQUESTS
-                if not is_full or size <= _PAGE_BUCKETS_MIN or self.is_late:
+                is_full = error.engine_status == _TOO_MANY_REQUESTS
+                if not (is_full or error.kind == TOO_LARGE) or size == 1 or self.is_late:
                     raise
-            time.sleep(_PAUSE_SECONDS)
-            size = max(_PAGE_BUCKETS_MIN, size // 2)
+            else:
+                return found, size, size_bytes
+            if is_full:
+                time.sleep(_PAUSE_SECONDS)
+            size //= 2
 
-    def _asked(self, body: Json) -> Json:
+    def _asked(self, body: Json) -> tuple[Json, int]:
         path = queries.target(self.engine.prefix, self.first_day, self.last_day)
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise EngineUnavailableError
         try:
-            found: dict[str, Any] = self.engine.call("POST", path, body, params=_PARAMS, timeout_seconds=left)
+            return self.engine.search(path, body, params=_PARAMS, timeout_seconds=left)
         except EngineRefusedError as error:
-            raise EngineUnavailableError from error
-        return found
+            raise EngineUnavailableError(error) from error

@@ -3,8 +3,10 @@
 An answer is what the reply says, amounts as decimals.
 """
 
+import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date, tzinfo
 from decimal import Decimal
 from itertools import chain, groupby
@@ -89,58 +91,80 @@ def breakdowns(search: Search, request: BreakdownsRequest, shop_currency: str) -
     """The largest rows, what all rows have together, and how many are not shown."""
     currency = request.currency or shop_currency
     filters = [queries.named(request.event)] if request.event is not None else []
-    rows: Mapping[str, int]
+    largest = _Largest(request.limit)
     total: Any
     if request.metric == "users":
-        rows, total = _users_by(search, request.by, filters)
+        users, total = _users_by(search, request.by, filters)
+        largest.of(users.items())
     elif request.metric == "events":
-        rows = _events_by(search, request.by, filters)
+        largest.of(_events_by(search, request.by, filters))
         total = search.count(*filters, queries.has(request.by))
+    elif request.by == "currency":
+        largest.of((code, amount(minor, code)) for code, minor in _revenue_by(search, request.by, filters))
+        total = None
     else:
-        rows = _revenue_by(search, request.by, filters, currency)
-        total = None if request.by == "currency" else amount(sum(rows.values()), currency)
-    values: Mapping[str, Any] = rows
-    if request.metric == "revenue":
-        values = {
-            key: amount(minor, key if request.by == "currency" else currency) for key, minor in rows.items()
-        }
-    first = sorted(values.items(), key=lambda row: (-row[1], row[0]))[: request.limit]
+        largest.of(_revenue_by(search, request.by, filters, currency))
+        total = amount(largest.sum, currency)
+        largest.rows = [(key, amount(minor, currency)) for key, minor in largest.rows]
     return {
-        "rows": [{"key": key, "value": value} for key, value in first],
+        "rows": [{"key": key, "value": value} for key, value in largest.rows],
         "total": total,
-        "otherRows": len(rows) - len(first),
+        "otherRows": largest.seen - len(largest.rows),
     }
 
 
-def _events_by(search: Search, by: str, filters: Sequence[Json]) -> dict[str, int]:
-    walk = Walk(search.query(*filters), by)
-    return {bucket["key"]["key"]: bucket["doc_count"] for bucket in search.buckets(walk)}
+@dataclass(slots=True)
+class _Largest:
+    """The largest of rows whose keys come once each, of which no others are held: how many there were, and their
+    sum."""
+
+    limit: int
+    rows: list[tuple[str, Any]] = field(default_factory=list)
+    seen: int = 0
+    sum: Any = 0
+
+    def of(self, rows: Iterable[tuple[str, Any]]) -> None:
+        self.rows = heapq.nsmallest(self.limit, self._counted(rows), key=lambda row: (-row[1], row[0]))
+
+    def _counted(self, rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        for row in rows:
+            self.seen += 1
+            self.sum += row[1]
+            yield row
+
+
+def _events_by(search: Search, by: str, filters: Sequence[Json]) -> Iterator[tuple[str, int]]:
+    for bucket in search.buckets(Walk(search.query(*filters), by)):
+        yield bucket["key"]["key"], bucket["doc_count"]
 
 
 def _users_by(search: Search, by: str, filters: Sequence[Json]) -> tuple[Counter[str], int]:
-    walk = Walk(search.query(*filters, queries.has(by)), USER, {"of": queries.distinct(by)})
+    query = search.query(*filters, queries.has(by))
     rows: Counter[str] = Counter()
     users = 0
-    for bucket in search.buckets(walk):
+    for bucket in search.buckets(Walk(query, USER, {"of": queries.distinct(by)}, has_lists=True)):
         rows.update(queries.distinct_of(bucket["of"]))
         users += 1
     return rows, users
 
 
-def _revenue_by(search: Search, by: str, filters: Sequence[Json], currency: str) -> Mapping[str, int]:
+def _revenue_by(
+    search: Search, by: str, filters: Sequence[Json], currency: str | None = None
+) -> Iterator[tuple[str, int]]:
     """Minor units of each key: by productId and category what the orders' lines say, else what the orders do."""
-    has_amount = queries.has_amount("revenue", None if by == "currency" else currency)
-    query = search.query(*filters, *has_amount)
+    query = search.query(*filters, *queries.has_amount("revenue", currency))
     if by not in _IN_LINES:
-        walk = Walk(query, by, {"of": queries.money_sum("revenue")})
-        return {bucket["key"]["key"]: queries.amount_of(bucket["of"]) for bucket in search.buckets(walk)}
+        for bucket in search.buckets(Walk(query, by, {"of": queries.money_sum("revenue")})):
+            yield bucket["key"]["key"], queries.amount_of(bucket["of"])
+        return
+    # Several lines have one key.
     rows: Counter[str] = Counter()
     for bucket in search.buckets(Walk(query, "lines")):
         sold = line(bucket["key"]["key"])
         key = sold.product_id if by == "productId" else sold.category
         if key is not None:
             rows[key] += sold.minor * bucket["doc_count"]
-    return rows
+    yield from rows.items()
 
 
 # --- time series ----------------------------------------------------------------------------------------------------
@@ -182,7 +206,9 @@ def _by_day(search: Search, request: TimeseriesRequest, filters: list[Json]) -> 
 
     query = search.query(*filters)
     if request.metric == "users":
-        yield from _once_a_row(search, Walk(query, USER, {"of": queries.distinct("day")}), unit)
+        yield from _once_a_row(
+            search, Walk(query, USER, {"of": queries.distinct("day")}, has_lists=True), unit
+        )
         return
     for bucket in search.buckets(Walk(query, "day", _of(request.metric))):
         yield unit(bucket["key"]["key"]), _value(request.metric, bucket)
@@ -191,7 +217,8 @@ def _by_day(search: Search, request: TimeseriesRequest, filters: list[Json]) -> 
 def _by_slot(search: Search, metric: str, filters: list[Json], found: Hours) -> Iterator[tuple[int, int]]:
     """What adds to the hour of this number."""
     if metric == "users":
-        walk = Walk(search.query(*filters), USER, {"of": queries.distinct_slots(found.slot_ms)})
+        slots = queries.distinct_slots(found.slot_ms)
+        walk = Walk(search.query(*filters), USER, {"of": slots}, has_lists=True)
         yield from _once_a_row(search, walk, found.of)
         return
     for bucket in search.slots(filters, found.slot_ms, _of(metric).get("of")):

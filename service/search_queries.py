@@ -17,6 +17,8 @@ Json = dict[str, Any]
 # Buckets of a page: a reply of some megabyte, and on every shard as many in memory.
 PAGE_BUCKETS = 10_000
 _CELLS_PER_PAGE = 60_000
+# Of a page whose buckets bring lists: how long those are is not known before.
+_LISTS_AT_FIRST = 500
 USER = "user"
 # Longs end at 9.2 * 10^18, and one amount may have 10^16 minor units: it is added up in two parts.
 MONEY_PART = 10**9
@@ -38,6 +40,13 @@ class Walk:
     # The keyword by whose values the buckets are made, and in whose order they come.
     source: str
     aggregations: Json = field(default_factory=dict)
+    # Whether each bucket brings lists, as long as what somebody has done.
+    has_lists: bool = False
+
+    @property
+    def first_buckets(self) -> int:
+        """How many buckets the first page should have."""
+        return min(_LISTS_AT_FIRST, self.page_buckets) if self.has_lists else self.page_buckets
 
     @property
     def page_buckets(self) -> int:
@@ -230,7 +239,8 @@ def funnel(first_day: date, last_day: date, steps: Sequence[str]) -> Walk:
     scripted = _scripted(
         "state.events = new ArrayList();", _FUNNEL_MAP, "return state.events;", {"steps": may}
     )
-    return Walk(query(first_day, last_day, either([named(step) for step in may])), USER, {"of": scripted})
+    events = query(first_day, last_day, either([named(step) for step in may]))
+    return Walk(events, USER, {"of": scripted}, has_lists=True)
 
 
 # --- retention ------------------------------------------------------------------------------------------------------
@@ -261,6 +271,7 @@ def retention(first_day: date, last_day: date, start_event: str, return_event: s
         query(first_day, last_day, either([named(start_event), named(return_event)])),
         USER,
         {"of": _scripted(_RETENTION_INIT, _RETENTION_MAP, combine, params)},
+        has_lists=True,
     )
 
 

@@ -23,7 +23,6 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from . import metrics, money
@@ -42,7 +41,7 @@ NUMBER_MAX = 10**18
 CURSOR_CHARACTERS_MAX = 2_000
 
 MONEY_METRICS = ("revenue", "refunds")
-_COUNTERS = tuple(to_camel(name) for name in metrics.COUNTERS)
+_COUNTERS = tuple(metrics.camel(name) for name in metrics.COUNTERS)
 
 # The codes of problems, as the types of pydantic's errors.
 _RANGE, _RULE = "invalid_range", "invalid_request"

@@ -18,7 +18,7 @@ from .opensearch import EngineUnavailableError
 from .problems import InvalidRequest
 from .search import Search
 from .search_queries import USER, Json, Measure, Walk
-from .search_requests import EventCondition, MetricCondition, SegmentsRequest
+from .search_requests import MONEY_METRICS, EventCondition, MetricCondition, SegmentsRequest
 
 # A later page asks for few users at first, as most of the time they are enough.
 _BUCKETS_AT_FIRST = 1_000
@@ -58,7 +58,8 @@ class _Segment:
         if not self.holds(dict.fromkeys(self.measures, 0)):
             filters = [queries.either([measure.relevant for measure in self.measures.values()])]
         aggregations = {name: measure.aggregation for name, measure in self.measures.items()}
-        return Walk(search.query(*filters), USER, aggregations)
+        has_lists = any(measure.kind == "distinct" for measure in self.measures.values())
+        return Walk(search.query(*filters), USER, aggregations, has_lists=has_lists)
 
     def members(self, buckets: Sequence[Json]) -> Iterator[str]:
         for bucket in buckets:
@@ -85,7 +86,7 @@ def segments(search: Search, request: SegmentsRequest, currency: str) -> Json:
     walk = segment.walk(search)
     users: list[str] = []
     count = examined = 0
-    size = _BUCKETS_AT_FIRST if place else None
+    size = min(_BUCKETS_AT_FIRST, walk.first_buckets) if place else None
     last, is_whole = (place.after if place else None), False
     try:
         for page in search.pages(walk, last, size):
@@ -137,7 +138,7 @@ def _read(condition: EventCondition | MetricCondition, currency: str) -> tuple[M
     if isinstance(condition, EventCondition):
         return queries.of_event(condition.event), condition.least, condition.most
     code = condition.currency or currency
-    is_money = condition.metric in ("revenue", "refunds")
+    is_money = condition.metric in MONEY_METRICS
     return queries.of_metric(condition.metric, code), *condition.bounds(DECIMALS[code] if is_money else 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,6 +21,8 @@ class Canned:
     status: int = 200
     body: bytes = json.dumps(EMPTY).encode()
     waits: threading.Event | None = None
+    # By what it was asked, instead of `body`.
+    answers: Callable[[dict[str, Any]], object] | None = None
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def says(self, body: object, status: int = 200) -> None:
@@ -36,17 +38,20 @@ def running() -> Iterator[Canned]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("content-length", "0")))
-            canned.asked.append((self.path, json.loads(body)))
+        def answer(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))) or b"{}")
+            canned.asked.append((self.path, asked))
             if canned.waits is not None:
                 canned.waits.wait(30)
+            body = canned.body if canned.answers is None else json.dumps(canned.answers(asked)).encode()
             with contextlib.suppress(OSError):  # whoever asked may have gone
                 self.send_response(canned.status)
                 self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(canned.body)))
+                self.send_header("content-length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(canned.body)
+                self.wfile.write(body)
+
+        do_GET = do_POST = answer  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from service import indices, opensearch
+from service import indices, logs, opensearch
 from service.opensearch import Engine, EngineRefusedError, EngineUnavailableError, url_fault
 from service.problems import RETRY_AFTER_SECONDS
 
@@ -237,7 +237,9 @@ def test_a_reply_that_is_no_json_is_no_reply(body: bytes) -> None:
     "reply",
     [
         {"timed_out": True, "hits": {}},
-        {"timed_out": False, "_shards": {"total": 2, "failed": 1}, "count": 5},
+        {"timed_out": False, "_shards": {"total": 2, "successful": 1, "failed": 1}, "count": 5},
+        # One that is nowhere has not failed.
+        {"timed_out": False, "_shards": {"total": 2, "successful": 1, "failed": 0}, "count": 5},
     ],
 )
 def test_half_an_answer_is_none(reply: Json) -> None:
@@ -246,6 +248,52 @@ def test_half_an_answer_is_none(reply: Json) -> None:
         for path in ("/x/_search", "/_count"):
             with pytest.raises(EngineUnavailableError):
                 engine.call("POST", path, {})
+
+
+def test_a_refresh_that_failed_somewhere_is_none() -> None:
+    """What was written there would not be found; a copy that is nowhere has nothing to be found."""
+    for failed in (0, 1):
+        shards = {"_shards": {"total": 2, "successful": 1, "failed": failed}}
+        with answering(body=shards) as (url, _):
+            engine = Engine.connect(url)
+            if failed:
+                with pytest.raises(EngineUnavailableError):
+                    engine.call("POST", "/x/_refresh")
+            else:
+                assert engine.call("POST", "/x/_refresh") == shards
+
+
+@pytest.mark.parametrize(
+    ("version", "params"),
+    [
+        ({"distribution": "opensearch", "number": "3.8.0"}, {"preference": "_primary"}),
+        ({"number": "8.15.0"}, {}),
+    ],
+)
+def test_primaries_are_asked_where_the_engine_knows_them(version: Json, params: Json) -> None:
+    with answering(body={"version": version}) as (url, handler):
+        engine = Engine.connect(url)
+        assert [engine.primaries(), engine.until(time.monotonic() + 9).primaries()] == [params] * 2
+    assert len(handler.asked) == 1
+
+
+def test_a_refusal_is_told_by_status_and_kind_and_never_by_its_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for kind, logged in (
+        ("circuit_breaking_exception", "circuit_breaking_exception"),
+        ("of u-1 <a>", "other"),
+    ):
+        with answering(429, {"error": {"type": kind, "reason": "secret"}}) as (url, _):
+            with pytest.raises(EngineUnavailableError) as raised:
+                Engine.connect(url).call("GET", "/")
+            assert (raised.value.engine_status, raised.value.kind) == (429, kind)
+            logs.failure("x", raised.value)
+        printed = capsys.readouterr().out
+        assert "secret" not in printed
+        line = json.loads(printed)
+        assert (line["engineStatus"], line["engineKind"]) == (429, logged)
+    assert EngineUnavailableError().facts == {}
 
 
 def test_a_reply_that_is_a_list_is_one() -> None:
@@ -292,6 +340,14 @@ def test_no_call_takes_longer_than_it_may(behave: Callable[[socket.socket], None
     """It ends at all: what is asserted is no figure."""
     with serving(behave) as url, pytest.raises(EngineUnavailableError):
         Engine.connect(url).call("GET", "/", timeout_seconds=0.3)
+
+
+def test_an_engine_that_has_a_deadline_ends_by_it() -> None:
+    with serving(_read_and_wait) as url, pytest.raises(EngineUnavailableError):
+        Engine.connect(url).until(time.monotonic() + 0.3).call("GET", "/", timeout_seconds=600)
+    with answering() as (url, handler), pytest.raises(EngineUnavailableError):
+        Engine.connect(url).until(time.monotonic()).call("GET", "/")
+    assert handler.asked == []
 
 
 def test_a_call_with_no_time_left_is_not_made() -> None:

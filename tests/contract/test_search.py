@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from engines.process import free_port
-from service import examples
+from service import examples, opensearch, search, search_queries
 from service.app import create_app
 from service.dynamodb import Table
 from service.settings import Settings
@@ -284,6 +285,74 @@ def test_of_a_segment_that_takes_too_long_the_count_is_a_lower_bound(app: FastAP
     assert (reply["count"], reply["countAtLeast"]) == (None, 10_000)
     assert [user["userId"] for user in reply["users"]] == [f"u-{number:05d}" for number in range(1000)]
     assert reply["nextCursor"] is not None
+
+
+# --- how much is asked for at once -----------------------------------------------------------------------------------
+
+USERS = 3_000
+
+
+def walked(bytes_a_user: int) -> Callable[[Json], Json]:
+    """An engine's funnel of many users, each with so much."""
+
+    def answer(asked: Json) -> Json:
+        composite = asked["aggs"]["pages"]["composite"]
+        after = int(composite["after"]["key"]) if "after" in composite else -1
+        numbers = range(after + 1, min(USERS, after + 1 + composite["size"]))
+        of = {"value": [[1 << search_queries.STEP_BITS | 1]], "filler": "x" * bytes_a_user}
+        pages: Json = {"buckets": [{"key": {"key": f"{number:06d}"}, "of": of} for number in numbers]}
+        if numbers:
+            pages["after_key"] = {"key": f"{numbers[-1]:06d}"}
+        return EMPTY | {"aggregations": {"pages": pages}}
+
+    return answer
+
+
+def sizes(engine: Canned) -> list[int]:
+    return [asked["aggs"]["pages"]["composite"]["size"] for _, asked in engine.asked]
+
+
+def test_a_page_of_lists_begins_small_and_grows_while_replies_are_small(
+    client: httpx.Client, engine: Canned
+) -> None:
+    engine.answers = walked(10)
+    reply = ask(client, "funnels", REQUESTS["funnels"]).json()
+
+    assert reply["steps"][0]["users"] == USERS
+    assert sizes(engine) == [500, 1_000, 2_000]
+
+
+def test_a_page_too_large_to_hold_is_asked_for_in_halves(
+    client: httpx.Client, engine: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Down to one user, whose list alone may be as long as a reply."""
+    monkeypatch.setattr(opensearch, "REPLY_BYTES_MAX", 200_000)
+    monkeypatch.setattr(search, "_SMALL_REPLY_BYTES", 50_000)
+    engine.answers = walked(500)
+    assert ask(client, "funnels", REQUESTS["funnels"]).json()["steps"][0]["users"] == USERS
+    asked = sizes(engine)
+    assert asked[:2] == [500, 250]
+    assert set(asked[1:]) == {250}, "a reply that is not small is followed by none that is larger"
+    engine.asked.clear()
+    monkeypatch.setattr(sys.modules[__name__], "USERS", 3)
+    engine.answers = walked(150_000)
+    assert ask(client, "funnels", REQUESTS["funnels"]).json()["steps"][0]["users"] == 3
+    assert sizes(engine) == [500, 250, 125, 62, 31, 15, 7, 3, 1, 1, 1, 1]
+    engine.answers = walked(250_000)
+    problem(ask(client, "funnels", REQUESTS["funnels"]), 503, "search_unavailable")
+
+
+def test_the_log_says_why_the_engine_refused_and_not_in_its_words(
+    client: httpx.Client, engine: Canned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.says({"error": {"type": "script_exception", "reason": SECRET}}, 400)
+    problem(ask(client, "funnels", REQUESTS["funnels"]), 503, "search_unavailable")
+    printed = capsys.readouterr().out
+
+    assert SECRET not in printed
+    (failed,) = [line for line in map(json.loads, printed.splitlines()) if line["level"] == "ERROR"]
+    assert failed["message"] == "search call failed"
+    assert (failed["engineStatus"], failed["engineKind"]) == (400, "script_exception")
 
 
 def _once(engine: Canned) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from service.opensearch import Engine
 from service.problems import Unavailable
 from service.store import Work
 from service.sweep import Swept, sweep
-from tests import builders, faults, opensearch_local, server
+from tests import builders, canned_engine, faults, opensearch_local, server
 from tests.builders import (
     NOON,
     READER,
@@ -319,10 +320,43 @@ def test_a_search_engine_that_is_away_keeps_no_sweep_from_its_end(
     begin_merge(table, "visitor", LONG_AGO)
     capsys.readouterr()
     reply = deployed.handler(scheduled(), LambdaContext(20_000))
-    failed, _ = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    swept, failed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     assert reply == {"merges": 1, "erasures": 0, "undecided": 0, "monthsRetired": 0}
+    # What was done is said before something else can fail.
+    assert (swept["level"], swept["message"], swept["merges"]) == ("INFO", "sweep", 1)
     assert (failed["level"], failed["error"]) == ("ERROR", "EngineUnavailableError")
+
+
+def test_a_search_engine_that_is_slow_has_what_is_left_of_the_sweeps_time(
+    deployed: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with canned_engine.running() as canned:
+        canned.waits = threading.Event()
+        settings = replace(deployed._settings, opensearch_url=canned.url)
+        monkeypatch.setattr(deployed, "_settings", settings)
+        capsys.readouterr()
+        began = time.monotonic()
+        reply = deployed.handler(scheduled(), LambdaContext(4_500))
+        took_seconds = time.monotonic() - began
+    _, failed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert reply["monthsRetired"] == 0
+    assert failed["error"] == "EngineUnavailableError"
+    assert took_seconds < 4.5, "the function would have been ended"
+
+
+def test_another_tables_months_are_not_retired(
+    deployed: ModuleType, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine.connect(opensearch_url)
+    monkeypatch.setattr(deployed, "_settings", replace(deployed._settings, opensearch_url=opensearch_url))
+    try:
+        indices.make_month(engine, "2020-01", "another-table")
+        assert deployed.handler(scheduled(), LambdaContext(20_000))["monthsRetired"] == 0
+        assert [index.month for index in indices.listed(engine)] == ["2020-01"]
+    finally:
+        opensearch_local.removed(engine)
 
 
 def test_a_sweep_without_time_leaves_all_and_fails_loudly(

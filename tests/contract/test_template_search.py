@@ -158,13 +158,28 @@ def test_the_indexer_may_do_what_it_does_and_nothing_else(resources: dict[str, A
 
 def test_only_a_domain_of_amazon_lets_the_functions_in_by_their_roles(resources: dict[str, Any]) -> None:
     for name, role in (("SearchPolicy", "HttpFunctionRole"), ("IndexerSearchPolicy", "IndexerRole")):
-        policy = resources[name]["Properties"]
-        (statement,) = policy["PolicyDocument"]["Statement"]
-        assert policy["Roles"] == [{"Ref": role}]
-        assert statement["Resource"] == {"Fn::Sub": "${OpenSearchDomainArn}/*"}
-        assert all(action.startswith("es:ESHttp") for action in statement["Action"])
-    searching = resources["SearchPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]["Action"]
-    assert "es:ESHttpPut" not in searching, "only the indexer makes indices"
+        assert resources[name]["Properties"]["Roles"] == [{"Ref": role}]
+    # Only the indexer makes indices, and only the sweep deletes them.
+    assert paths(resources["SearchPolicy"]) == {
+        "/footfall-*": {"es:ESHttpGet", "es:ESHttpPost", "es:ESHttpDelete"},
+        "/_index_template/footfall-events": {"es:ESHttpGet"},
+    }
+    assert paths(resources["IndexerSearchPolicy"]) == {
+        "/footfall-*": {"es:ESHttpGet", "es:ESHttpPost", "es:ESHttpPut"},
+        "/": {"es:ESHttpGet"},
+        "/_bulk": {"es:ESHttpPost"},
+        "/_index_template/footfall-events": {"es:ESHttpGet", "es:ESHttpPut"},
+    }
+
+
+def paths(policy: dict[str, Any]) -> dict[str, set[str]]:
+    """What may be done where on the domain."""
+    return {
+        statement["Resource"]["Fn::Sub"].removeprefix("${OpenSearchDomainArn}"): set(
+            as_list(statement["Action"])
+        )
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+    }
 
 
 def test_the_alarm_tells_of_an_hour_before_a_day_is_over(resources: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ Action = Literal[
     "pass",
     "refuse_429",  # not carried out: the queue of the whole node is full
     "refuse_503",
+    "refuse_404",  # there is no such call at this address
+    "refuse_405",
     "lose_request",  # the connection breaks before anything is carried out
     "lose_reply",  # carried out, then the connection breaks
     "half_429",  # of a bulk every other document is carried out, the others are answered with 429
@@ -67,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         action = self.wire.next(kind)
         if action == "lose_request":
             self.close_connection = True
-        elif action in ("refuse_429", "refuse_503"):
+        elif action.startswith("refuse"):
             self._answer(int(action[-3:]), b'{"error":{"type":"made_by_a_test"}}')
         else:
             self._carry_out(kind, action, body)

@@ -14,12 +14,11 @@ from typing import Any
 import botocore.session
 
 from service import changes
-from service.documents import camel
 from service.dynamodb import Table, connect, create_table
 from service.index_template import Names
 from service.indexer import Indexer, Target
 from service.keys import is_day, is_events
-from service.metrics import COUNTERS
+from service.metrics import COUNTERS, camel
 from service.models import stored_day
 from service.opensearch import Engine
 from service.raw_events import read

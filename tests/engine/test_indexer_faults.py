@@ -25,7 +25,7 @@ from service.stream import Poller, RetryError
 from tests import faults, opensearch_local
 from tests.engine import engine_proxy
 from tests.engine.engine_proxy import Action, Wire
-from tests.engine.index_stage import IndexStage, staged
+from tests.engine.index_stage import IndexStage, staged, without_image
 from tests.engine.test_indexer import event, owners
 
 Json = dict[str, Any]
@@ -157,7 +157,7 @@ def test_an_alias_that_came_first_of_an_invocation_that_then_died_is_followed_by
     records = stage.records()
     really_send = bulk.Bulk.send
 
-    def send_and_die(self: bulk.Bulk, waiting: Any) -> bulk.Sent:
+    def send_and_die(self: bulk.Bulk, waiting: Any) -> bulk.Sent[Any]:
         monkeypatch.undo()
         threading_identify(stage)
         assert stage.index(stage.records()) == []
@@ -170,6 +170,55 @@ def test_an_alias_that_came_first_of_an_invocation_that_then_died_is_followed_by
     assert owners(stage) == {f"anon_{stage.people}-a"}, "or this proves nothing"
     assert stage.index(records) == []
     assert owners(stage) == {"u"}
+
+
+@pytest.mark.parametrize("shape", ["whole", "without image", "unreadable"])
+def test_an_erasure_that_came_first_of_an_invocation_that_then_died_is_done_by_the_next_try(
+    stage: IndexStage, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    """Its marks were read before the erasure and its documents written after that was settled. When the items come
+    again they are erased, gone, or cannot be read, so that nothing is put; and what it put has to go."""
+    stage.shop.send(event(stage, 1, userId="u"))
+    records = stage.records()
+    if shape == "without image":
+        records = [without_image(record) for record in records]
+    elif shape == "unreadable":
+        records = [broken(record, payload=b"x") for record in records]
+    really_send = bulk.Bulk.send
+
+    def send_and_die(self: bulk.Bulk, waiting: Any) -> bulk.Sent[Any]:
+        found = list(waiting)
+        if not found:
+            return really_send(self, found)
+        monkeypatch.undo()
+        stage.shop.now += timedelta(minutes=1)
+        in_a_thread(lambda: stage.shop.request("DELETE", f"/v1/users/{stage.people}-u"))
+        assert stage.index(stage.records()) == []
+        really_send(self, found)
+        raise faults.Killed
+
+    def left() -> list[Json]:
+        failures = [one for one in stage.failures() if one["sentAs"] == f"{stage.people}-u"]
+        return [*stage.documents().values(), *failures]
+
+    monkeypatch.setattr(bulk.Bulk, "send", send_and_die)
+    with pytest.raises(faults.Killed):
+        stage.index(records)
+    assert len(left()) == 1, "or this proves nothing"
+    assert stage.index(records) == []
+    assert left() == []
+
+
+def test_a_call_that_finds_no_bulk_is_no_documents_fault(stage: IndexStage, wire: Wire) -> None:
+    """A proxy's 404 says nothing of what was sent: it is tried again as a whole, and nothing is given up."""
+    stage.shop.send(*(event(stage, number, userId=f"u-{number}") for number in range(4)))
+    records = stage.records()
+    wire.plan("_bulk", "refuse_404", "refuse_405")
+
+    assert stage.index(records) == []
+    assert wire.calls.count("_bulk") == 3
+    assert not [one for one in stage.failures() if stage.people in one["sentAs"]]
+    stage.assert_index_is_the_table()
 
 
 def test_an_erasure_between_reading_and_writing_is_seen_after_the_bulk(stage: IndexStage, wire: Wire) -> None:
@@ -314,8 +363,6 @@ def test_a_failure_that_cannot_be_kept_now_is_not_lost(stage: IndexStage, wire: 
 
 
 def test_an_item_that_is_gone_is_nothing(stage: IndexStage) -> None:
-    from tests.engine.index_stage import without_image
-
     stage.shop.send(event(stage, 1, userId="u"))
     records = [without_image(record) for record in stage.records()]
     stage.shop.now += timedelta(minutes=1)

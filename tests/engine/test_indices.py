@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from service import indices
+from service import index_template, indices
 from service.documents import document
+from service.events import epoch_ms
 from service.index_template import Names, template
 from service.opensearch import Engine, EngineUnavailableError
 from tests.opensearch_local import documents
@@ -146,6 +148,82 @@ def test_nothing_makes_an_index_by_writing_to_it(engine: Engine) -> None:
 
     assert item["status"] == 404
     assert indices.listed(engine) == []
+
+
+def test_setup_adds_new_fields_to_months_that_are_there(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that an upgrade's documents are taken before a rebuild."""
+    indices.make_month(engine, MONTH)
+    alias = Names(engine.prefix).month(MONTH)
+    assert [item["status"] for item in put(engine, alias, {"1": {"unheardOf": "x"}})] == [400]
+    monkeypatch.setitem(index_template._PROPERTIES, "unheardOf", {"type": "keyword"})
+    assert indices.setup(engine)["stale"] == []
+    assert [item["status"] for item in put(engine, alias, {"1": {"unheardOf": "x"}})] == [201]
+    # What is there cannot become something else; that takes a rebuild, which begins with the same.
+    monkeypatch.setitem(index_template._PROPERTIES, "unheardOf", {"type": "long"})
+    assert indices.setup(engine)["stale"] == [MONTH]
+
+
+def test_the_indices_of_one_table_are_refused_to_another(engine: Engine) -> None:
+    indices.make_month(engine, MONTH)
+    indices.setup(engine, "mine")
+    indices.setup(engine)
+    assert indices.check_table(engine, "mine") == "mine"
+    refused: list[Callable[[], object]] = [
+        lambda: indices.check_table(engine, "theirs"),
+        lambda: indices.setup(engine, "theirs"),
+        lambda: indices.make_month(engine, "2026-12", "theirs"),
+        lambda: indices.retire(engine, date(2036, 11, 5), 400, "theirs"),
+    ]
+    for call in refused:
+        with pytest.raises(indices.AnotherTableError, match="of the table mine"):
+            call()
+    assert in_use(engine) == [Names(engine.prefix).index(MONTH, 1)]
+    indices.make_month(engine, "2026-12", "mine")
+    assert len(in_use(engine)) == 2
+
+
+def test_what_failed_before_the_months_that_are_kept_is_deleted(engine: Engine) -> None:
+    failed = Names(engine.prefix).failed
+    for doc_id, day in (("old", "2025-09-30"), ("kept", "2025-10-01")):
+        at = epoch_ms(datetime.fromisoformat(f"{day}T00:00:00Z"))
+        engine.call("PUT", f"/{failed}/_doc/{doc_id}", {"at": at}, params={"refresh": "true"})
+    indices.retire(engine, date(2026, 11, 5), 400)
+
+    assert set(documents(engine, failed)) == {"kept"}
+
+
+def test_an_index_that_is_being_filled_is_abandoned_unless_somebody_was_quicker(engine: Engine) -> None:
+    names = Names(engine.prefix)
+    indices.make(engine, names.index(MONTH, 2), {names.filling(MONTH, 2): {"is_write_index": True}})
+    (filling,) = indices.listed(engine)
+    change_over = [
+        {"remove": {"index": filling.name, "alias": names.filling(MONTH, 2)}},
+        {"add": {"index": filling.name, "alias": names.month(MONTH)}},
+    ]
+    engine.call("POST", "/_aliases", {"actions": change_over})
+
+    assert not indices.abandon(engine, filling)
+    assert in_use(engine) == [filling.name]
+    indices.make(engine, names.index(MONTH, 3), {names.filling(MONTH, 3): {}})
+    assert indices.abandon(engine, indices.listed(engine)[1])
+    assert [index.name for index in indices.listed(engine)] == [filling.name]
+
+
+def test_a_change_of_owner_is_searched_for_in_the_primaries(engine: Engine) -> None:
+    """The engine takes that of every call it is said in."""
+    indices.make_month(engine, MONTH)
+    alias = Names(engine.prefix).month(MONTH)
+    put(engine, alias, {"1": {"user": "u"}})
+    assert engine.primaries() == {"preference": "_primary"}
+    everything: Json = {"query": {"match_all": {}}}
+    engine.call("POST", f"/{alias}/_refresh")
+    params = engine.primaries()
+    assert engine.call("POST", f"/{alias}/_count", everything, params=params)["count"] == 1
+    assert engine.call("POST", f"/{alias}/_update_by_query", everything, params=params)["updated"] == 1
+    engine.call("POST", f"/{alias}/_refresh")
+    assert engine.call("POST", f"/{alias}/_delete_by_query", everything, params=params)["deleted"] == 1
 
 
 def test_months_that_are_wholly_too_old_are_deleted_and_no_other(engine: Engine) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -258,6 +258,84 @@ def test_an_erasure_between_reading_and_changing_over_is_kept(stage: IndexStage)
 # --- interrupted, or two at once --------------------------------------------------------------------------------------
 
 
+def test_a_fresh_index_that_was_changed_over_to_meanwhile_is_not_deleted(stage: IndexStage) -> None:
+    """The second rebuild has listed it as one that is being filled, and then the first changes over to it."""
+    fill(stage)
+    before = stage.documents()
+    first = new(stage).run()
+    for rebuilt in first:
+        if rebuilt.step == "changing over":
+            break
+    names = Names(stage.engine.prefix)
+
+    class Late:
+        """An engine that changes over between the second rebuild's list and whatever it does next."""
+
+        def __init__(self) -> None:
+            self.is_late = False
+
+        def __getattr__(self, name: str) -> Any:
+            member = getattr(stage.engine, name)
+            if name != "call":
+                return member
+
+            def called(method: str, path: str, *arguments: Any, **options: Any) -> Any:
+                reply = member(method, path, *arguments, **options)
+                if (
+                    path.endswith("/_alias")
+                    and names.filling("2035-03", 2) in str(reply)
+                    and not self.is_late
+                ):
+                    self.is_late = True
+                    next(first)
+                return reply
+
+            return called
+
+    late = Late()
+    second = done(Rebuild(late, work(stage), pause=stage.pauses.append))  # type: ignore[arg-type]
+    list(first)
+
+    assert late.is_late
+    assert second.rebuilt == ["2035-03"]
+    assert in_use(stage) == ["2035-03 3"]
+    assert stage.documents() == before
+
+
+@pytest.mark.parametrize("has_reply", [True, False])
+def test_a_change_over_whose_reply_was_lost_is_done(stage: IndexStage, *, has_reply: bool) -> None:
+    """Or was answered when it was sent a second time: that the alias is gone."""
+    fill(stage)
+    before = stage.documents()
+
+    class Losing:
+        lost = 0
+
+        def __getattr__(self, name: str) -> Any:
+            member = getattr(stage.engine, name)
+            if name != "call":
+                return member
+
+            def called(method: str, path: str, *arguments: Any, **options: Any) -> Any:
+                reply = member(method, path, *arguments, **options)
+                if path == "/_aliases" and not self.lost:
+                    self.lost += 1
+                    if not has_reply:
+                        raise EngineUnavailableError
+                    return member(method, path, *arguments, **options)
+                return reply
+
+            return called
+
+    losing = Losing()
+    rebuilt = done(Rebuild(losing, work(stage), pause=stage.pauses.append))  # type: ignore[arg-type]
+
+    assert losing.lost
+    assert rebuilt.rebuilt == ["2035-03"]
+    assert in_use(stage) == ["2035-03 2"]
+    assert stage.documents() == before
+
+
 def test_interrupted_anywhere_it_is_harmless_and_can_be_repeated(stage: IndexStage) -> None:
     fill(stage)
     before = stage.documents()
@@ -363,15 +441,98 @@ def test_a_month_does_not_lose_what_only_it_has_unless_told_to(stage: IndexStage
     # All of it arrived long before.
     stage.shop.now += timedelta(hours=2)
     before = stage.documents()
+    forgotten = next(doc_id for doc_id, document in before.items() if document["user"] == "u-0")
+    forget = f"/{Names(stage.engine.prefix).month('2035-03')}/_doc/{forgotten}"
+    stage.engine.call("DELETE", forget, params={"refresh": "true"})
     kept = done(new(stage))
 
-    assert kept.short == {"2035-03": (len(before) - 3, len(before))}
+    assert kept.short == {"2035-03": (len(before) - 3, len(before) - 1)}
     assert kept.rebuilt == []
-    assert stage.documents() == before
+    assert stage.documents() == before, "what the table has is added"
     assert in_use(stage) == ["2035-03 1"]
     shrunk = done(new(stage, may_shrink=True))
     assert (shrunk.short, shrunk.rebuilt) == ({}, ["2035-03"])
     assert stage.documents() == {doc_id: doc for doc_id, doc in before.items() if doc["user"] != "lost"}
+
+
+def test_marks_that_the_stream_has_lost_are_made_up_for(dynamodb_url: str, engine: Engine) -> None:
+    """Months that are kept learn of them, and one that is whole is not taken for one that lost events."""
+    with staged(dynamodb_url, engine, RAW_TTL_DAYS="30") as stage:
+        shop = stage.shop
+        for days in (0, 50):
+            shop.post(
+                "/v1/import",
+                {
+                    "batch": [
+                        event(stage, 86_400 * days + number, **who)
+                        for number, who in enumerate(({"anonymousId": "a"}, {"userId": "v"}, {"userId": "w"}))
+                    ]
+                },
+            )
+        assert stage.index(stage.records()) == []
+        shop.post("/v1/identify", {"anonymousId": "a", "userId": "u"})
+        shop.now += timedelta(minutes=1)
+        assert shop.request("DELETE", "/v1/users/v").status_code == 200
+        assert stage.records(), "which nobody gets"
+        # All of it arrived long before.
+        shop.now += timedelta(hours=2)
+        assert len(stage.documents()) == 6
+        rebuilt = done(new(stage))
+
+        assert (rebuilt.kept, rebuilt.rebuilt, rebuilt.short) == (["2035-01"], ["2035-03"], {})
+        assert {document["user"] for document in stage.documents().values()} == {"u", "w"}
+        stage.assert_index_is_the_table()
+
+
+def test_an_erasure_while_months_are_compared_makes_none_short(stage: IndexStage) -> None:
+    fill(stage)
+    stage.shop.now += timedelta(hours=2)
+    between = Between(stage.engine, "/_count", lambda: erased(stage))
+    # The first is of all there is, to know how far it is.
+    rebuilt = done(Rebuild(between, work(stage), pause=stage.pauses.append))  # type: ignore[arg-type]
+
+    assert between.happened == [2]
+    assert (rebuilt.short, rebuilt.rebuilt) == ({}, ["2035-03"])
+    stage.assert_index_is_the_table()
+
+
+def erased(stage: IndexStage) -> None:
+    erasure.erase(work(stage), "u-0")
+    assert stage.index(stage.records()) == []
+
+
+class Between:
+    """An engine at whose second call to a path, when that was carried out, something happens."""
+
+    def __init__(self, engine: Engine, path: str, happening: Callable[[], object]) -> None:
+        self._engine = engine
+        self._path = path
+        self._happening = happening
+        self._calls = 0
+        self.happened: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._engine, name)
+        if name != "call":
+            return member
+
+        def called(method: str, path: str, *arguments: Any, **options: Any) -> Any:
+            reply = member(method, path, *arguments, **options)
+            if path.endswith(self._path):
+                self._calls += 1
+                if self._calls == 2:
+                    self.happened.append(self._calls)
+                    self._happening()
+            return reply
+
+        return called
+
+
+def test_another_tables_index_is_left_alone(stage: IndexStage) -> None:
+    indices.setup(stage.engine, "another-table")
+    with pytest.raises(Unavailable, match="of the table another-table"):
+        done(new(stage))
+    assert indices.listed(stage.engine) == []
 
 
 def test_another_time_zone_than_the_tables_is_refused(stage: IndexStage) -> None:

@@ -175,7 +175,7 @@ def test_known_names_are_spelled_as_segment_does() -> None:
 
 
 def test_metrics_are_named_as_replies_name_them() -> None:
-    assert [documents.camel(name) for name in metrics.COUNTERS] == list(map(to_camel, metrics.COUNTERS))
+    assert [metrics.camel(name) for name in metrics.COUNTERS] == list(map(to_camel, metrics.COUNTERS))
 
 
 def test_an_order_without_an_amount_has_no_lines() -> None:
@@ -425,7 +425,7 @@ def agrees(event: Event, doc: Json) -> None:
     assert part is not None
     added = {**dict.fromkeys(doc["metrics"], 1)}
     added |= {name: doc[name] for name in ("itemsSold", "engagedSeconds") if name in doc}
-    assert added == {documents.camel(name): count for name, count in part.counters.items()}
+    assert added == {metrics.camel(name): count for name, count in part.counters.items()}
     assert doc.get("revenueMinor") == (part.revenue.minor if part.revenue else None)
     assert doc.get("refundMinor") == (part.refund.minor if part.refund else None)
     amount = part.revenue or part.refund

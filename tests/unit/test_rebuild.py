@@ -66,5 +66,22 @@ def test_items_are_read_in_portions_of_both_bounds(monkeypatch: pytest.MonkeyPat
         for n in (1, 1, 1, 12, 4, 4, 4, 1)
     ]
 
-    assert [len(part) for part in rebuild._parts(iter(items))] == [3, 1, 3, 1]
+    assert [(len(part), marks) for part, marks in rebuild._parts(iter(items))] == [
+        (number, set()) for number in (3, 1, 3, 1)
+    ]
+
+
+def test_marks_are_read_by_as_many_as_a_query_takes_and_beside_the_items(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rebuild, "IDS_PER_QUERY", 2)
+    found = [
+        {"PK": {"S": f"USER#{name}"}, "SK": {"S": sk}, "events": {"N": "1"}}
+        for name, sk in (("a", "ALIAS"), ("u", "EVENTS#1"), ("v", "ERASED"), ("w", "ERASED"))
+    ]
+
+    assert [([item.distinct_id for item in part], marks) for part, marks in rebuild._parts(iter(found))] == [
+        ([], {"a", "v"}),
+        (["u"], {"w"}),
+    ]
     assert list(rebuild._parts(iter([]))) == []

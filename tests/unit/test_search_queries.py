@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service import documents, metrics, search_queries
+from service import metrics, search_queries
 from service.index_template import Names, template
 from service.search_queries import Walk
 
@@ -114,7 +114,7 @@ def test_an_order_is_one_that_counts() -> None:
     for known, counter in by_counter.items():
         assert counter is not None
         name = metrics.event_name(known)
-        assert {"term": {"metrics": documents.camel(counter)}} in search_queries.named(name)["bool"]["filter"]
+        assert {"term": {"metrics": metrics.camel(counter)}} in search_queries.named(name)["bool"]["filter"]
     assert search_queries.named("Product Viewed") == {"term": {"event": "Product Viewed"}}
 
 
