@@ -39,6 +39,18 @@ EVENTS = [
     ),
     *(made(number, f"u-{number % 3}", "Product Added") for number in range(10, 19)),
     made(20, "u-1", "Order Completed", revenue=59.9, currency="EUR"),
+    Made(
+        {
+            "type": "page",
+            "messageId": "m-21",
+            "userId": "u-1",
+            "timestamp": "2026-11-20T11:00:00+00:00",
+            "properties": {},
+        },
+        "u-1",
+        "u-1",
+        counts_orders=True,
+    ),
 ]
 
 
