@@ -1,0 +1,67 @@
+"""Merges and erasures that a request meets only at its write, or that it finds half done."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service import ingest
+from service.dynamodb import Table, create_table
+from service.problems import Unavailable
+from tests import faults
+from tests.contract.test_aliases import alias_of_a, read, stale_work
+from tests.engine.conftest import NOON
+from tests.engine.test_overtaken import ACCEPTED, OLD, TRANSACT, Before, Counts, Shop
+
+DUPLICATE: Counts = (0, 1, [])
+OLD_DAY_OF_U = ("USER#u", "DAY#2019-12-24")
+TODAY_OF_U = ("USER#u", f"DAY#{NOON.date()}")
+
+
+@pytest.fixture
+def shop(dynamodb_client: Any) -> Shop:
+    name = f"late-{uuid.uuid4().hex}"
+    create_table(dynamodb_client, name)
+    return Shop(Table(dynamodb_client, name))
+
+
+def test_an_import_whose_visitor_becomes_a_user_meanwhile_is_the_users(shop: Shop) -> None:
+    work = shop.work(3)
+    merged = Before(TRANSACT, "DAY#2019", lambda: shop.merge(4, "a", "u"))
+    work.calls.befores = [merged]  # type: ignore[attr-defined]
+
+    assert shop.sent(work, "m", at=OLD, anonymousId="a") == ACCEPTED
+    assert merged.is_over
+    assert shop.events() == {OLD_DAY_OF_U: 1}
+    assert shop.send(10, "m", at=OLD, anonymousId="a") == DUPLICATE
+
+
+def test_an_import_finishes_a_half_done_merge_first_and_wastes_no_write(shop: Shop) -> None:
+    no_query = faults.Fault("lose_request", attempts=None, operation="Query")
+    with faults.injected(no_query), pytest.raises(Unavailable):
+        shop.identify(0, "a", "u")
+    with faults.injected(faults.Fault("lose_reply", attempts=0)) as log:
+        assert shop.send(1, "m", at=OLD, anonymousId="a") == ACCEPTED
+
+    # The end of the merge, and the import's own: none that fails on the alias.
+    assert log.operations.count("TransactWriteItems") == 2
+    assert shop.events() == {OLD_DAY_OF_U: 1}
+
+
+def test_who_was_the_visitors_user_until_an_erasure_does_not_hide_the_first_copy(shop: Shop) -> None:
+    """It was sent anonymously after the erasure; its retry names a user, and reads the alias as it was before."""
+    shop.identify(0, "a", "v")
+    stale = alias_of_a(shop)
+    shop.erase(10, "v")
+    assert shop.send(20, "m", anonymousId="a") == ACCEPTED
+    work = stale_work(shop, 30, stale)
+    made_at = (NOON + timedelta(seconds=20)).isoformat()
+    retry = read(work, {"anonymousId": "a", "userId": "u", "messageId": "m", "timestamp": made_at})
+    outcome = ingest.ingest(work, retry)
+
+    assert isinstance(outcome.undecided, Unavailable)
+    assert shop.send(31, "m", at=20, anonymousId="a", userId="u") == DUPLICATE
+    assert shop.events() == {TODAY_OF_U: 1}
