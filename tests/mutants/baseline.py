@@ -72,7 +72,9 @@ class Tracer:
 
 def chosen(tests: Iterable[Test], mutant: Mutant, noticed: Sequence[str] = ()) -> list[Test]:
     """The tests that run what it changes: first those that noticed others like it, the latest first; then by cost."""
-    rank = {name: number for number, name in enumerate(reversed(noticed))}
+    rank: dict[str, int] = {}
+    for name in reversed(noticed):
+        rank.setdefault(name, len(rank))
     running = [test for test in tests if test.runs(mutant)]
     return sorted(running, key=lambda test: (rank.get(test.name, len(rank)), test.cost))
 
