@@ -261,9 +261,8 @@ class _Target:
 
     def _met_claim(self, order_id: str, _: Raw) -> None:
         self.orders.add(order_id)
-        if self.work.origin is not None:
-            # By an event of this day, perhaps, which may be here too: its raw event is then this request's as well.
-            self.is_read = False
+        # By an event of this day, perhaps, which may be here too: its raw event is then this request's as well.
+        self.is_read = False
 
 
 def _claim(work: Work, order_id: str, message_hash: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from service.problems import Unavailable
 from tests import faults
 from tests.contract.test_aliases import alias_of_a, read, stale_work
 from tests.engine.conftest import NOON
-from tests.engine.test_overtaken import ACCEPTED, OLD, TRANSACT, Before, Counts, Shop
+from tests.engine.test_overtaken import ACCEPTED, OLD, READ, TRANSACT, Before, Counts, Shop
 
 DUPLICATE: Counts = (0, 1, [])
 OLD_DAY_OF_U = ("USER#u", "DAY#2019-12-24")
@@ -65,3 +65,30 @@ def test_who_was_the_visitors_user_until_an_erasure_does_not_hide_the_first_copy
     assert isinstance(outcome.undecided, Unavailable)
     assert shop.send(31, "m", at=20, anonymousId="a", userId="u") == DUPLICATE
     assert shop.events() == {TODAY_OF_U: 1}
+
+
+def test_an_import_of_before_an_erasure_does_not_reach_whom_the_visitor_became_after_it(shop: Shop) -> None:
+    """Between its write, which meets the first merge, and its question whose the visitor is."""
+
+    def another() -> None:
+        shop.erase(5, "u")
+        shop.merge(6, "a", "w")
+
+    def merged() -> None:
+        shop.merge(4, "a", "u")
+        befores.append(Before(READ, "USER#anon_a", another))
+
+    befores = [Before(TRANSACT, "DAY#2019", merged)]
+    work = shop.work(3)
+    work.calls.befores = befores  # type: ignore[attr-defined]
+
+    assert shop.sent(work, "m", at=OLD, anonymousId="a") == (0, 0, ["erased"])
+    assert [before.is_over for before in befores] == [True, True]
+    assert shop.events() == {}
+
+
+def test_an_identify_that_comes_second_at_its_write_is_told_so(shop: Shop) -> None:
+    work = shop.work(3)
+    work.calls.befores = [Before(TRANSACT, "ALIAS", lambda: shop.merge(2, "a", "v"))]  # type: ignore[attr-defined]
+
+    assert shop.sent(work, "m", type="identify", anonymousId="a", userId="u") == (0, 0, ["identity_conflict"])

@@ -85,6 +85,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, dynamodb_url: str) -> Run:
     hooks = {"SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(server.ROOT), "PYTHONHASHSEED": "0"}
     # Not the embedded engine, which takes two thirds of the time.
     table = {"AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url, "FOOTFALL_TABLE": f"fuzz-{uuid.uuid4().hex}"}
+    # With all that can be turned on, since every operation has to succeed.
+    table["FOOTFALL_RAW_EVENTS"] = "1"
     with server.running(table) as service:
         document = httpx.get(f"{service.url}/openapi.json", trust_env=False).json()
         done = subprocess.run(
