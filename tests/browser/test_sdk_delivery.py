@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests.browser.shop import DOWN, REPLY_LOST, Fault, Stage, flush, identity, is_one_left, queued, until
+from tests.browser.shop import (
+    DOWN,
+    REPLY_LOST,
+    Fault,
+    Stage,
+    flush,
+    identity,
+    is_one_left,
+    queued,
+    stored,
+    until,
+)
 
 ORDER = {
     "order_id": "1001",
@@ -224,6 +235,7 @@ def test_a_tab_that_crashed_is_found_by_its_heart(stage: Stage) -> None:
         )
     page.evaluate("localStorage['footfall.q.garbage'] = '{]'")
     until(lambda: flush(page) and stage.gate.named("Orphan"))
+    until(lambda: "footfall.q.garbage" not in stored(page))
     until(lambda: [left["event"] for left in queued(page)] == ["Owned"])
 
     assert stage.counted(identity(page)) == view_and({"Orphan": 1})

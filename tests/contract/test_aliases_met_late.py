@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service import ingest
+from service import ingest, keys
 from service.dynamodb import Table, create_table
 from service.problems import Unavailable
 from tests import faults
@@ -92,3 +92,14 @@ def test_an_identify_that_comes_second_at_its_write_is_told_so(shop: Shop) -> No
     work.calls.befores = [Before(TRANSACT, "ALIAS", lambda: shop.merge(2, "a", "v"))]  # type: ignore[attr-defined]
 
     assert shop.sent(work, "m", type="identify", anonymousId="a", userId="u") == (0, 0, ["identity_conflict"])
+
+
+@pytest.mark.parametrize("erased", ["anon_a", "u"])
+def test_a_merge_asked_for_after_an_erasure_waits_for_a_clock_that_is_behind_it(shop: Shop, erased: str) -> None:
+    """What the event asks for is not lost: the service asks for it again, as no clock says that it was of before."""
+    shop.erase(10, erased)
+    with pytest.raises(Unavailable):
+        shop.send(5, "m", at=20, type="identify", anonymousId="a", userId="u")
+
+    assert shop.send(30, "m", at=20, type="identify", anonymousId="a", userId="u") == ACCEPTED
+    assert shop.item(keys.alias_key("anon_a"))["userId"] == {"S": "u"}
