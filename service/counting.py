@@ -105,13 +105,13 @@ class _Target:
     erased_at: int = 0
     # Orders that were claimed before.
     orders: set[str] = field(default_factory=set)
-    # Ids that a write has asked this day for.
+    # Ids that the last write has asked this day for.
     asked: set[bytes] = field(default_factory=set)
 
     def count(self, chunk: Sequence[Event], admission: Admission) -> None:
         """Decide at most IDS_PER_WRITE_MAX events."""
         self.own, self.other, self.is_read = StoredDay(self.day), StoredDay(self.day), False
-        self.asked.clear()
+        self.asked = set()
         events_max = self.work.settings.max_events_per_user_day
         for _ in range(ROUNDS_MAX):
             decided = days.admit_beside(
@@ -135,9 +135,8 @@ class _Target:
 
     def _may_have_seen(self, decided: Admission) -> bool:
         """Whether a duplicate, known by its order alone, may be of this day: then its raw event is this request's."""
-        known = self.own.seen | self.other.seen | self.asked
         return self.work.origin is not None and any(
-            event.message_hash not in known for event in decided.duplicates
+            event.message_hash not in self.asked for event in decided.duplicates
         )
 
     def _room_beside(self) -> int:
@@ -149,7 +148,7 @@ class _Target:
         if max(self.own.erased_at, self.other.erased_at) >= epoch_ms(self.work.now):
             raise Unavailable  # Dated ahead, and erased by another process in this very moment.
         write = days.addition(admitted, self.own)
-        self.asked |= write.seen
+        self.asked = write.seen
         oldest_ms = min(event.instant_ms for event in admitted)
         parts = self._parts(admitted, write, oldest_ms)
         calls, key = self.work.calls, keys.day_key(self.owner.distinct_id, self.day)
@@ -236,7 +235,7 @@ class _Target:
             # What was erased before the merge does not come back through it.
             self.erased_at = max(self.erased_at, self.own.erased_at)
             self.own, self.is_read = StoredDay(self.day), False
-            self.asked.clear()
+            self.asked = set()
 
     def _met_other(self, item: Raw | None) -> None:
         assert self.beside is not None
@@ -258,13 +257,12 @@ class _Target:
             self.owner = Owner(alias.user_id, alias.begun_ms)
             self.erased_at = max(self.erased_at, alias.erased_at)
             self.own, self.is_read = StoredDay(self.day), False
-            self.asked.clear()
+            self.asked = set()
 
     def _met_claim(self, order_id: str, _: Raw) -> None:
         self.orders.add(order_id)
-        if self.work.origin is not None:
-            # By an event of this day, perhaps, which may be here too: its raw event is then this request's as well.
-            self.is_read = False
+        # By an event of this day, perhaps, which may be here too: its raw event is then this request's as well.
+        self.is_read = False
 
 
 def _claim(work: Work, order_id: str, message_hash: bytes) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from . import identities, keys, merge, raw_events, replies
-from .models import Item, Raw, stored_day
+from .identities import Alias
+from .models import Item, Raw, erased_at_of, stored_day
 from .problems import InvalidRequest, Unavailable
 from .raw_events import Source
 from .store import Work
@@ -63,16 +64,30 @@ def _lines(work: Work, owner: str, last: _Line | None) -> Iterator[_Line]:
     Then the raw events, under each id in turn."""
     # Whose events the page before ended with, if it got beyond the owner's.
     visitor = None if last is None or last.distinct_id == owner else last.distinct_id
+    visitors: list[Source] = []
     if visitor is None:
-        for bounds in (keys.every_way_back(), keys.every_day()):
-            for item in _items(work, owner, bounds, last):
-                yield _Line(owner, item[_SK]["S"], 0, _line(work, owner, item))
-    for source in raw_events.sources(work, owner, is_consistent=True):
+        for item in _items(work, owner, keys.every_way_back(), last):
+            anonymous_id = keys.anonymous_id_of(item[_SK]["S"])
+            alias = _alias_at_rest(work, anonymous_id)
+            if alias is not None and alias.user_id == owner:
+                visitors.append(Source(anonymous_id, alias.erased_at))
+            yield _Line(owner, item[_SK]["S"], 0, _alias_line(anonymous_id, alias))
+        for item in _items(work, owner, keys.every_day(), last):
+            yield _Line(owner, item[_SK]["S"], 0, _day_line(owner, item))
+    for source in _sources(work, owner, visitors if last is None else None):
         # The owner's come first, whatever the name, then those of the anonymous ids in their order.
         if visitor is not None and (source.distinct_id == owner or source.distinct_id < visitor):
             continue
         here = last if last is not None and last.distinct_id == source.distinct_id else None
         yield from _raw_lines(work, source, here)
+
+
+def _sources(work: Work, owner: str, visitors: list[Source] | None) -> list[Source]:
+    """Where raw events lie; what this page has read of it is not read again."""
+    if visitors is None:
+        return raw_events.sources(work, owner, is_consistent=True)
+    mark = work.calls.get(keys.mark_key(owner), is_consistent=True) or {}
+    return [Source(owner, erased_at_of(mark)), *visitors]
 
 
 def _raw_lines(work: Work, source: Source, last: _Line | None) -> Iterator[_Line]:
@@ -95,18 +110,20 @@ def _items(work: Work, distinct_id: str, bounds: tuple[str, str], last: _Line | 
     return work.calls.query(keys.user_pk(distinct_id), (first, end), is_consistent=True)
 
 
-def _line(work: Work, owner: str, item: Raw) -> bytes:
-    """Empty for a fence, which holds nothing."""
-    sk = item[_SK]["S"]
-    if keys.is_day(sk):
-        day = stored_day(item)
-        return replies.day_body(owner, day) + b"\n" if day.metrics.counters.get("events") else b""
-    anonymous_id = keys.anonymous_id_of(sk)
+def _alias_at_rest(work: Work, anonymous_id: str) -> Alias | None:
+    """Whose it is, the merge ended: its days come later, once they have all moved here."""
     alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
-    if alias is not None and alias.is_merging:
-        # Its days come later, once they have all moved here.
-        alias = merge.finished(work, anonymous_id, alias)
+    return merge.finished(work, anonymous_id, alias) if alias is not None and alias.is_merging else alias
+
+
+def _alias_line(anonymous_id: str, alias: Alias | None) -> bytes:
     return b"" if alias is None else replies.alias_body(anonymous_id, alias.user_id, alias.status) + b"\n"
+
+
+def _day_line(owner: str, item: Raw) -> bytes:
+    """Empty for a fence, which holds nothing."""
+    day = stored_day(item)
+    return replies.day_body(owner, day) + b"\n" if day.metrics.counters.get("events") else b""
 
 
 def _encoded(line: _Line) -> str:

@@ -133,7 +133,7 @@ declare global {
 // Not declared globally: the shop's TypeScript may know them already, and otherwise.
 type Signalling = Navigator & { readonly globalPrivacyControl?: boolean };
 type Prerendered = Document & { readonly prerendering?: boolean };
-
+type Navigating = { readonly navigation?: EventTarget };
 
 interface Page {
   path: string;
@@ -156,6 +156,8 @@ interface Entry {
   at: number;
   /** When it was sent by a page that has not heard of it since: it is in flight, or the page is gone. */
   s?: number;
+  /** It has been sent before. */
+  t?: 1;
 }
 
 const SECOND = 1_000;
@@ -169,6 +171,7 @@ const BODY_BYTES = 60_000;
 const EVENT_BYTES = 32_000; // the server takes 32 KB, the timestamp included
 const QUEUE_EVENTS = 1_000;
 const GIVE_UP_MS = 5 * DAY; // the server takes events of the last 7 days
+const TAKEN_MS = 31 * DAY; // and at most, where it is told to, of so many
 const REPLY_MS = 30 * SECOND; // as long as API Gateway waits
 const BACKOFF_MS = 5 * MINUTE;
 const RETRY_AFTER_MS = 60 * MINUTE;
@@ -214,7 +217,7 @@ const waiting: (() => void)[] = [];
 // --- storage ---------------------------------------------------------------------------------------------------------
 
 /** What neither localStorage nor a cookie would keep. */
-const memory: Record<string, string> = {};
+const memory: Record<string, string> = Object.create(null); // pages may have put things on Object.prototype
 
 /** Do something that throws where the visitor has blocked storage, or where it is full. */
 function attempt<T>(deed: () => T): T | undefined {
@@ -222,6 +225,18 @@ function attempt<T>(deed: () => T): T | undefined {
     return deed();
   } catch {
     return undefined;
+  }
+}
+
+/** JSON, also on pages with an old Prototype.js, whose `toJSON` of arrays makes them text. */
+function stringify(value: unknown): string {
+  const lists = Array.prototype as { toJSON?: unknown };
+  const theirs = lists.toJSON;
+  delete lists.toJSON;
+  try {
+    return JSON.stringify(value);
+  } finally {
+    if (theirs) lists.toJSON = theirs;
   }
 }
 
@@ -287,18 +302,19 @@ function uuid(): string {
 /** The visitor's own answer if there is one; else the browser's signal; else what the shop has chosen. */
 function isAllowed(): boolean {
   const answer = read(CONSENT);
-  return answer ? answer > "0" : !(navigator as Signalling).globalPrivacyControl && config!.consent !== false;
+  return answer ? answer === "1" : !(navigator as Signalling).globalPrivacyControl && config!.consent !== false;
 }
 
 function anonymousId(): string {
-  if (!read("id")) write("id", "anon_" + uuid());
+  // Another script's, the server might refuse with everything that the visitor does.
+  if (!/^anon_[\da-f-]{36}$/.test(read("id"))) write("id", "anon_" + uuid());
   return read("id");
 }
 
 /** The user's id and token, if somebody is logged in. */
 const user = (): [string?, string?] => {
   const found: unknown = attempt(() => JSON.parse(read("user")));
-  return Array.isArray(found) ? (found as [string?, string?]) : [];
+  return Array.isArray(found) && !NO_USER_ID.test(found[0]) ? (found as [string?, string?]) : [];
 };
 
 /** Whoever comes next on this device is somebody else. */
@@ -311,7 +327,7 @@ function forgetVisitor(): void {
 function sessionId(isActivity: boolean): string {
   const now = Date.now();
   let [id, last] = read("session").split(" ");
-  if (!id || (isActivity && Math.abs(now - +last!) > SESSION_MS)) {
+  if (id?.length !== 36 || (isActivity && Math.abs(now - +last!) > SESSION_MS)) {
     id = uuid();
     last = "";
   }
@@ -377,7 +393,7 @@ function add(type: string, fields: Properties, page: Page = here(), isActivity =
   sync();
   const entry = attempt((): Entry => {
     const [userId, userToken] = user();
-    const text = JSON.stringify({
+    const text = stringify({
       type,
       messageId: uuid(),
       ...(userId ? { userId } : { anonymousId: anonymousId() }),
@@ -426,7 +442,7 @@ function save(): void {
   if (queue[0] && !isAllowed()) queue = [];
   if (queue[0] && !isStored) beat();
   isStored = !!attempt(() => {
-    if (queue[0]) localStorage.setItem(`${PREFIX}q.${tab}`, JSON.stringify(queue));
+    if (queue[0]) localStorage.setItem(`${PREFIX}q.${tab}`, stringify(queue));
     return queue[0];
   });
   if (!isStored) removeQueue(tab);
@@ -467,7 +483,7 @@ function adopt(): void {
       const found = Array.isArray(stored) ? (stored as Entry[]) : [];
       const adopted = found.filter((entry) =>
         attempt(() => {
-          const isSmall = bytesOf(JSON.stringify(entry.e)) < EVENT_BYTES + 100; // which its time may take
+          const isSmall = bytesOf(stringify(entry.e)) < EVENT_BYTES + 100; // which its time may take
           return entry.e.messageId && instant(entry.at) && isSmall;
         }),
       );
@@ -496,7 +512,8 @@ function schedule(wait: number): void {
   }, wait) as unknown as number; // Node's types say otherwise
 }
 
-const isDue = (entry: Entry): boolean => !entry.s || Math.abs(Date.now() - entry.s) > DOUBT_MS;
+// What is no time, in a queue that somebody else has written, is no reason to wait.
+const isDue = (entry: Entry): boolean => !(Math.abs(Date.now() - entry.s!) <= DOUBT_MS);
 
 /** Send a batch, or when the page is being hidden as many as browsers allow. Resolves to whether more may follow. */
 function send(isHiding = false): Promise<boolean> {
@@ -506,7 +523,9 @@ function send(isHiding = false): Promise<boolean> {
     return Promise.resolve(false);
   }
   const asked = +read("wait") - Date.now();
-  const wait = Math.max(retryAt - performance.now(), asked < RETRY_AFTER_MS ? asked : 0);
+  // A page that is left may have no other chance; only what the service has asked for still holds.
+  const backoff = isHiding ? 0 : retryAt - performance.now();
+  const wait = Math.max(backoff, asked < RETRY_AFTER_MS ? asked : 0);
   if (wait > 0) {
     if (queue[0]) schedule(wait);
     return Promise.resolve(false);
@@ -518,21 +537,20 @@ function send(isHiding = false): Promise<boolean> {
   trim();
   const { userAgent, language } = navigator;
   const library = { name: "footfall-js", version: VERSION };
-  const head = JSON.stringify({
+  const head = stringify({
     writeKey: config!.writeKey,
     sentAt: instant(Date.now()),
     context: { library, userAgent, locale: language },
   }).replace(/}$/, ',"batch":[');
   const batch: Entry[] = [];
-  const isFirstTry: boolean[] = [];
+  const isRetry: boolean[] = [];
   const texts: string[] = [];
   let bytes = bytesOf(head) + 2;
   for (const entry of queue) {
     if (batch.length === limit) break;
     if (!isDue(entry)) continue;
-    const isFirst = !entry.e.timestamp;
     // Until now the clock may be corrected; from now on every attempt says the same.
-    const text = JSON.stringify({ ...entry.e, timestamp: entry.e.timestamp || instant(entry.at) });
+    const text = stringify({ ...entry.e, timestamp: entry.e.timestamp || instant(entry.at) });
     bytes += bytesOf(text) + 1;
     if (bytesInFlight + bytes > BODY_BYTES) {
       bytes -= bytesOf(text) + 1;
@@ -541,13 +559,14 @@ function send(isHiding = false): Promise<boolean> {
     entry.e = JSON.parse(text);
     entry.s = Date.now();
     batch.push(entry);
-    isFirstTry.push(isFirst);
+    isRetry.push(!!entry.t);
+    entry.t = 1;
     texts.push(text);
   }
   if (!batch[0]) return Promise.resolve(false);
   save();
   bytesInFlight += bytes;
-  inFlight = post(batch, isFirstTry, `${head}${texts}]}`).then((isDone) => {
+  inFlight = post(batch, isRetry, `${head}${texts}]}`).then((isDone) => {
     bytesInFlight -= bytes;
     sync();
     save();
@@ -559,20 +578,27 @@ function send(isHiding = false): Promise<boolean> {
   return isHiding ? send(true) : inFlight;
 }
 
+/** Whether no earlier try of what is refused for its time was counted either, and the time is known better by now. */
+function mayCorrect({ e, at }: Entry, isRetry: boolean): boolean {
+  const ahead = Date.parse(e.timestamp!) - Date.now() - skew;
+  // What is still ahead was so even more before, and what is far behind was so all the time.
+  return (!isRetry || ahead > 0 || ahead < -TAKEN_MS - GIVE_UP_MS) && instant(at) !== e.timestamp;
+}
+
 /** One request. Takes out of the queue what is decided; resolves to whether the next may follow at once. */
-async function post(batch: Entry[], isFirstTry: boolean[], body: string): Promise<boolean> {
+async function post(batch: Entry[], isRetry: boolean[], body: string): Promise<boolean> {
   let decided = 0;
   let asked = 0;
   const isKept = new Set<Entry>();
   try {
     const sentAt = Date.now();
-    const assumed = skew;
     // A string as the body makes it text/plain, which needs no preflight.
     const reply = await fetch(`${config!.endpoint}/v1/batch`, {
       method: "POST",
       body,
       keepalive: true,
       credentials: "omit",
+      referrerPolicy: "strict-origin", // whatever the shop's own is: the address may hold tokens
       signal: AbortSignal.timeout?.(REPLY_MS),
     });
     learnClock(reply, sentAt);
@@ -583,17 +609,18 @@ async function post(batch: Entry[], isFirstTry: boolean[], body: string): Promis
       // The page of a hotel's network is no acknowledgement.
       if (said.success) {
         decided = 1;
+        limit = Math.min(limit * 2, BATCH_EVENTS);
         lost += +said.rejectedCount || 0;
         for (const { index, code } of said.rejected || []) {
-          // Counted nowhere, and by now the clock is known better: this one may be corrected still.
-          if (code === "timestamp_out_of_range" && isFirstTry[index] && skew !== assumed) {
+          if (code === "timestamp_out_of_range" && mayCorrect(batch[index]!, isRetry[index]!)) {
             isKept.add(batch[index]!);
             delete batch[index]!.e.timestamp;
             lost--;
           }
         }
       }
-    } else if (status === 413 && batch[1]) {
+    } else if ((status === 413 || status === 400 || status === 422) && batch[1]) {
+      // It may be for one of them.
       limit = batch.length >> 1;
       decided = 2;
     } else if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
@@ -664,19 +691,25 @@ function followRoute(isReplaced?: boolean): void {
 function watchPage(): void {
   for (const name of ["pushState", "replaceState"] as const) {
     const original = history[name];
-    history[name] = function (this: History, ...given: Parameters<History["pushState"]>) {
+    const follow = function (this: History, ...given: Parameters<History["pushState"]>) {
       original.apply(this, given);
       setTimeout(followRoute, 0, name === "replaceState"); // when the new page has its title
     };
+    attempt(() => (history[name] = follow)); // which a page may have forbidden
   }
   addEventListener("popstate", () => setTimeout(followRoute));
+  // Routers that do not use `history` any more; of what goes through both the second finds nothing new.
+  (window as Navigating).navigation?.addEventListener("currententrychange", (event) =>
+    setTimeout(followRoute, 0, (event as Event & { navigationType?: string }).navigationType === "replace"),
+  );
   for (const name of ["keydown", "pointerdown", "pointermove", "scroll"]) {
     addEventListener(name, noteActivity, { passive: true, capture: true });
   }
 
   const hide = (): void => {
     leavePage();
-    void send(true);
+    // What cannot arrive is left for the next page, which need not doubt whether it has.
+    if (navigator.onLine) void send(true);
   };
   document.addEventListener("visibilitychange", () => (document.hidden ? hide() : noteActivity()));
   addEventListener("pagehide", () => {
@@ -747,7 +780,13 @@ export const footfall = {
   },
   init(given) {
     if (config || !isBrowser) return;
-    config = { ...given, endpoint: (given.endpoint || defaultEndpoint).replace(/\/+$/, "") };
+    const writeKey = given?.writeKey;
+    const endpoint = `${given?.endpoint || defaultEndpoint}`.replace(/\/+$/, "");
+    if (!writeKey || !/^(https?:\/)?\/./.test(endpoint)) {
+      console.error('footfall: init needs {writeKey: "…", endpoint: "https://…"}, and nothing is counted without');
+      return;
+    }
+    config = { ...given, writeKey, endpoint };
     // A page that is drawn ahead, and that nobody may ever see.
     if ((document as Prerendered).prerendering) document.addEventListener("prerenderingchange", start, { once: true });
     else start();
@@ -760,8 +799,10 @@ export const footfall = {
     const [known, token] = user();
     const isKnown = known === userId;
     if (known && !isKnown) forgetVisitor();
-    write("user", JSON.stringify([userId, options?.token || (isKnown ? token : undefined)]));
-    add("identify", { userId, anonymousId: anonymousId(), traits });
+    write("user", stringify([userId, options?.token || (isKnown ? token : undefined)]));
+    // The history is the user's also where the traits cannot be sent.
+    const areFine = attempt(() => bytesOf(stringify(traits)) < EVENT_BYTES / 2);
+    add("identify", { userId, anonymousId: anonymousId(), traits: areFine ? traits : undefined });
   }),
   reset: ready(forgetVisitor),
   async flush() {

@@ -10,7 +10,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -267,6 +267,26 @@ class Stage:
         return found
 
 
+def _around(stack: contextlib.ExitStack, environment: Mapping[str, str]) -> tuple[Gate, Shop, httpx.Client]:
+    started = stack.enter_context(server.running(environment))
+    gate = Gate(started.url)
+    shop = Shop(stack.enter_context(_serving(gate.answer)))
+    shop.url = stack.enter_context(_serving(shop.answer))
+    return (
+        gate,
+        shop,
+        stack.enter_context(httpx.Client(base_url=started.url, headers=SECRET, trust_env=False)),
+    )
+
+
+@contextlib.contextmanager
+def restaged(stage: Stage, environment: Mapping[str, str]) -> Iterator[Stage]:
+    """The same browser, and a shop with a service of these settings."""
+    with contextlib.ExitStack() as stack:
+        gate, shop, service = _around(stack, environment)
+        yield Stage(gate, shop, stage.browser, service, stage.contexts)
+
+
 @contextlib.contextmanager
 def staged() -> Iterator[Stage]:
     """A service, a gate in front of it, a shop, and a browser."""
@@ -278,12 +298,7 @@ def staged() -> Iterator[Stage]:
     if program is None:
         skip_or_fail("no Chromium on the PATH (Debian: apt-get install chromium)")
     with contextlib.ExitStack() as stack:
-        started = stack.enter_context(server.running())
-        gate = Gate(started.url)
-        shop = Shop(stack.enter_context(_serving(gate.answer)))
-        shop.url = stack.enter_context(_serving(shop.answer))
-        client = httpx.Client(base_url=started.url, headers=SECRET, trust_env=False)
-        service = stack.enter_context(client)
+        gate, shop, service = _around(stack, {})
         playwright = stack.enter_context(sync_playwright())
         # Its sandbox needs rights that root in a container does not have; the pages are our own. Playwright turns the
         # back/forward cache off, which visitors have.
@@ -317,6 +332,15 @@ def queued(page: Page) -> list[dict[str, Any]]:
         "Object.keys(localStorage).filter((key) => key.startsWith('footfall.q.')).map((key) => localStorage[key])"
     )
     return [entry["e"] for text in texts for entry in json.loads(text)]
+
+
+def is_one_left(page: Page) -> bool:
+    """Whether another tab has been left, and something waits in its queue."""
+    script = (
+        "Object.entries(localStorage).some(([key, value]) => key.startsWith('footfall.b.') && value === '0')"
+    )
+    found: bool = page.evaluate(script)
+    return found
 
 
 def flush(page: Page) -> bool:

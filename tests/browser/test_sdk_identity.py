@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.browser.shop import DOWN, REPLY_LOST, Fault, Stage, flush, identity, queued, stored, until
+from tests.browser.shop import (
+    DOWN,
+    REPLY_LOST,
+    Fault,
+    Stage,
+    flush,
+    identity,
+    is_one_left,
+    queued,
+    restaged,
+    stored,
+    until,
+)
 
+PAST_DOUBT_MS = 5 * 60_000 + 10_000
 ONE_VIEW = {"activeDays": 1, "sessions": 1, "events": 1, "pageViews": 1}
 
 
@@ -76,6 +91,39 @@ def test_the_token_proves_each_event_of_the_user(stage: Stage) -> None:
     assert [event.get("userId") for event in stage.gate.events()] == [None, "42", "42", None]
 
 
+def test_a_secret_makes_the_service_believe_the_right_token_alone(stage: Stage) -> None:
+    secret = "of the shop's server"
+    token = hmac.new(secret.encode(), b"u-proved", hashlib.sha256).hexdigest()
+    with restaged(stage, {"FOOTFALL_IDENTITY_SECRET": secret}) as guarded:
+        proved = guarded.visit()
+        anonymous = identity(proved)
+        proved.evaluate(f"footfall.identify('u-proved', {{}}, {{token: '{token}'}}); footfall.track('Right')")
+        flush(proved)
+        proved.goto(guarded.shop.url + "/next")
+        proved.evaluate("footfall.identify('u-proved')")  # the token is still known
+        flush(proved)
+        assert guarded.metrics(anonymous)["userId"] == "u-proved"
+        assert guarded.counted("u-proved") == ONE_VIEW | {
+            "events": 3,
+            "pageViews": 2,
+            "byEvent": {"Right": 1},
+        }
+
+        for pretended in (
+            f"footfall.identify('u-other', {{}}, {{token: '{token}'}})",
+            "footfall.identify('u-other')",
+        ):
+            page = guarded.visit()
+            anonymous = identity(page)
+            page.evaluate(pretended + "; footfall.track('Wrong')")
+            flush(page)
+            # What was theirs as a visitor is; what they pretend to do as the user is refused and not sent again.
+            assert (page.evaluate("footfall.lost"), queued(page)) == (2, [])
+            assert guarded.counted(anonymous) == ONE_VIEW
+            assert guarded.metrics(anonymous)["userId"] == anonymous
+        assert guarded.counted("u-other") == {}
+
+
 @pytest.mark.parametrize("how", ["footfall.reset()", "footfall.identify('u-4')"])
 def test_somebody_else_on_the_same_device_is_somebody_else(stage: Stage, how: str) -> None:
     page = stage.visit()
@@ -93,6 +141,28 @@ def test_somebody_else_on_the_same_device_is_somebody_else(stage: Stage, how: st
     assert stage.counted(second) == {"activeDays": 1, "sessions": 1, "events": 1, "byEvent": {"Theirs": 1}}
     sessions = {event["context"]["sessionId"] for event in stage.gate.events()}
     assert len(sessions) == 2
+
+
+def test_what_waits_of_a_closed_tab_stays_of_whom_it_was(stage: Stage) -> None:
+    visitor = stage.visitor()
+    visitor.clock.install()
+    closing = stage.visit(visitor)
+    first = identity(closing)
+    staying = stage.visit(closing.context)
+    for tab in (closing, staying):
+        flush(tab)
+    staying.context.set_offline(True)
+    closing.evaluate("footfall.track('Anonymous'); footfall.identify('u-first'); footfall.track('Known')")
+    closing.close()
+    until(lambda: is_one_left(staying))
+    staying.evaluate("footfall.identify('u-second'); footfall.track('Theirs')")
+    staying.context.set_offline(False)
+    visitor.clock.fast_forward(PAST_DOUBT_MS)  # a slow machine may have closed the tab in the middle of a try
+    until(lambda: flush(staying) and not queued(staying))
+
+    assert identity(staying) != first
+    assert stage.counted("u-first")["byEvent"] == {"Anonymous": 1, "Known": 1}
+    assert stage.counted("u-second")["byEvent"] == {"Theirs": 1}
 
 
 def test_an_empty_user_id_is_nobody(stage: Stage) -> None:
@@ -190,6 +260,9 @@ def test_a_clock_that_is_off_within_the_limits_is_right_from_the_first_reply(
     flush(page)
     page.evaluate("footfall.track('Second')")
     page.goto(stage.shop.url + "/next")
+    until(
+        lambda: stage.gate.named("Second")
+    )  # or the fault would be of this request, which the page before has sent
     stage.gate.faults.append(REPLY_LOST)
     page.evaluate("footfall.track('Third'); footfall.flush()")
     until(lambda: not [event for event in queued(page) if event.get("event") == "Third"])
@@ -233,6 +306,35 @@ def test_events_that_wait_for_the_first_reply_are_corrected_before_they_are_sent
 
     assert days[0] == {"events": 1, "Waiting": 1}
     assert days[-3] == {"events": 20, "First": 19}
+
+
+@pytest.mark.parametrize("days", [3, -400])
+def test_what_a_page_sent_when_it_was_left_is_corrected_too(stage: Stage, days: int) -> None:
+    visitor = stage.visitor()
+    visitor.clock.install(time=datetime.now(UTC) + timedelta(days=days))
+    page = stage.visit(visitor)
+    page.goto(stage.shop.url + "/next")
+    until(lambda: stage.gate.posts)
+    flush(page)
+    until(lambda: len(queued(page)) == 1)  # what the page before has heard nothing of
+    visitor.clock.fast_forward(PAST_DOUBT_MS)
+    until(lambda: not queued(page))
+
+    assert page.evaluate("footfall.lost") == 0
+    assert per_day(stage, identity(page)) == {0: {"events": 2}}
+
+
+def test_a_clock_that_is_set_wrong_meanwhile_loses_nothing(stage: Stage) -> None:
+    visitor = stage.visitor()
+    visitor.clock.install()
+    page = stage.visit(visitor)
+    flush(page)
+    visitor.clock.set_system_time(datetime.now(UTC) - timedelta(days=10))
+    page.evaluate("footfall.track('Later')")
+    flush(page)
+
+    assert page.evaluate("footfall.lost") == 0
+    assert per_day(stage, identity(page)) == {0: {"events": 2, "Later": 1}}
 
 
 def test_where_no_clock_can_be_learnt_a_refused_event_is_lost_and_not_sent_again(stage: Stage) -> None:

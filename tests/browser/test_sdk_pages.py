@@ -43,6 +43,22 @@ def test_each_route_of_a_single_page_app_is_a_page_view(stage: Stage) -> None:
     assert referrers == ["", "/", "/shoes", "/shoes", "/account", "/orders"]
 
 
+def test_a_router_that_does_without_the_history_is_followed_too(stage: Stage) -> None:
+    page = stage.visit()
+    page.evaluate("navigation.addEventListener('navigate', (event) => event.intercept({ handler() {} }))")
+    for step in (
+        "navigation.navigate('/shoes')",
+        "navigation.navigate('/shoes?sort=price', { history: 'replace' })",
+        "navigation.navigate('/shoes?page=2')",
+        "navigation.navigate('/login', { history: 'replace' })",
+        "navigation.back()",
+    ):
+        page.evaluate(f"{step}.finished.then(() => {SETTLE})")
+    flush(page)
+
+    assert views(stage) == ["/", "/shoes", "/shoes", "/login", "/shoes"]
+
+
 def test_a_router_that_calls_page_itself_counts_each_view_once(stage: Stage) -> None:
     stage.shop.plain = stage.shop.page("footfall.page('Home')")
     page = stage.visit()

@@ -150,6 +150,14 @@ def test_no_query_string_and_no_fragment_is_sent(stage: Stage) -> None:
     assert first["library"]["name"] == "footfall-js"
 
 
+def test_no_query_string_is_sent_as_the_referer_either_whatever_the_shops_own_policy(stage: Stage) -> None:
+    stage.shop.headers["Referrer-Policy"] = "unsafe-url"
+    page = stage.visit(path="/reset?token=secret")
+    flush(page)
+
+    assert [post.headers["referer"] for post in stage.gate.posts] == [stage.shop.url + "/"]
+
+
 # --- storage ----------------------------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,7 @@ def test_pages_of_any_size_have_the_same_lines(
     assert set(ids_of(lines)) == life
 
 
-@pytest.mark.parametrize("call", range(2, 7))
+@pytest.mark.parametrize("call", range(2, 6))
 def test_a_page_ends_where_the_time_does(client: httpx.Client, life: set[str], call: int) -> None:
     lines = whole(client)
     with faults.injected(faults.Fault("refuse", operation="Query", call=call, attempts=None)):

@@ -322,11 +322,8 @@ REQUESTS: dict[str, tuple[Prepare, list[str]]] = {
     "anonymous event on a day that moved": (event_on_a_day_that_moved, [GET, UPDATE, UPDATE]),
     "import of old days": (imported, [GET, GET, TRANSACT, TRANSACT, TRANSACT, TRANSACT]),
     "query that finishes a merge": (query, [GET, *MERGE[1:], QUERY]),
-    # Then its raw events, which may be there from when they were kept: under whose ids, and under each.
-    "export that finishes a merge": (
-        export,
-        [QUERY, GET, *MERGE[1:], QUERY, *[GET, QUERY, GET], QUERY, QUERY],
-    ),
+    # Then the raw events of the user and of the visitor, which may be there from when they were kept.
+    "export that finishes a merge": (export, [QUERY, GET, *MERGE[1:], QUERY, GET, QUERY, QUERY]),
     "erase a user with two anonymous ids": (
         erase_user,
         # Its time is moved behind that of the merges, which is the same here; then id by id.

@@ -85,7 +85,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, dynamodb_url: str, opensearch_
     hooks = {"SCHEMATHESIS_HOOKS": "tests.fuzz.hooks", "PYTHONPATH": str(server.ROOT), "PYTHONHASHSEED": "0"}
     # Not the embedded engine, which takes two thirds of the time.
     table = {"AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url, "FOOTFALL_TABLE": f"fuzz-{uuid.uuid4().hex}"}
-    with server.running(table | {"FOOTFALL_OPENSEARCH_URL": opensearch_url}) as service:
+    # With all that can be turned on, since every operation has to succeed.
+    table |= {"FOOTFALL_RAW_EVENTS": "1", "FOOTFALL_OPENSEARCH_URL": opensearch_url}
+    with server.running(table) as service:
         document = httpx.get(f"{service.url}/openapi.json", trust_env=False).json()
         done = subprocess.run(
             [*command, f"{service.url}/openapi.json"],

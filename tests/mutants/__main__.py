@@ -39,6 +39,8 @@ TESTS = (
     "tests/unit/test_packing_bounds.py",
     "tests/unit/test_recount.py",
     "tests/contract/test_aliases.py",
+    "tests/contract/test_aliases_met_late.py",
+    "tests/contract/test_calls_spared.py",
     "tests/contract/test_erased_identities.py",
     "tests/contract/test_erasure.py",
     "tests/contract/test_export.py",

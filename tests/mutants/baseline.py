@@ -14,6 +14,9 @@ from typing import Any
 
 from tests.mutants.generate import Mutant
 
+# A test that takes longer has to wait, however much it notices.
+QUICK_SECONDS = 1.0
+
 
 @dataclasses.dataclass
 class Test:
@@ -71,10 +74,18 @@ class Tracer:
 
 
 def chosen(tests: Iterable[Test], mutant: Mutant, noticed: Sequence[str] = ()) -> list[Test]:
-    """The tests that run what it changes: first those that noticed others like it, the latest first; then by cost."""
-    rank = {name: number for number, name in enumerate(reversed(noticed))}
-    running = [test for test in tests if test.runs(mutant)]
-    return sorted(running, key=lambda test: (rank.get(test.name, len(rank)), test.cost))
+    """The tests that run what it changes: first the quick ones that noticed others like it, the latest first; then by
+    cost, in which those that noticed some count for a tenth."""
+    rank: dict[str, int] = {}
+    for name in reversed(noticed):
+        rank.setdefault(name, len(rank))
+
+    def key(test: Test) -> tuple[int, float]:
+        if test.name not in rank:
+            return len(rank), test.cost
+        return (rank[test.name], 0) if test.seconds <= QUICK_SECONDS else (len(rank), test.cost / 10)
+
+    return sorted((test for test in tests if test.runs(mutant)), key=key)
 
 
 class Baselines:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.mutants.generate import Mutant
 
+# So many tests are tried first on a module that nothing is known of.
+LIKELIEST = 12
 NOTICED, SURVIVED = "noticed", "survived"
 
 
@@ -43,6 +46,20 @@ class Results:
         if known is None or known.digest != self._digest(known.by):
             return None
         return known
+
+    def noticing(self, module: str) -> list[str]:
+        """The tests that noticed mutants in runs before: the likeliest of all modules, then those of this one.
+
+        In each the one that noticed most comes last.
+        """
+        known = [result for result in self._known.values() if result.by]
+        every = Counter(result.by for result in known)
+        own = Counter(result.by for result in known if result.name.startswith(f"{module}:"))
+        return [
+            name
+            for counts in (every.most_common(LIKELIEST), own.most_common())
+            for name, _ in reversed(counts)
+        ]
 
     def add(self, mutant: Mutant, by: str, seconds: float, *, is_late: bool) -> Result:
         """Remember it; `by` is empty for one that survived."""

@@ -23,7 +23,7 @@ from tests.mutants.results import Result, Results, digest_of
 from tests.mutants.swapped import swap
 
 # A test that takes longer is taken for endless: this much, and so many times what it takes without a change.
-SECONDS_MORE = 10.0
+SECONDS_MORE = 30.0
 TIMES_MORE = 6
 # An engine answers slower the more tables it has.
 TRIALS_PER_ENGINE = 25
@@ -76,7 +76,10 @@ class Trials:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.noticed: dict[tuple[str, str], list[str]] = {}
+        # By module and function; by module alone under no function's name.
+        self.noticed: dict[tuple[str, str], list[str]] = {
+            (module, ""): plan.results.noticing(module) for module in plan.modules
+        }
         self.late: Callable[[pytest.TestReport], None] = lambda _: None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -156,7 +159,11 @@ class Trials:
         while waiting or running:
             while waiting and free:
                 mutant, engine = waiting.pop(), free.pop()
-                known = self.noticed.get((mutant.module, mutant.function), [])
+                known = [
+                    name
+                    for function in ("", mutant.function)
+                    for name in self.noticed.get((mutant.module, function), [])
+                ]
                 trial = _Trial(mutant, engine)
                 relevant = chosen(tests, mutant, known)
                 running[self._begun(trial, [(test, by_name[test.name]) for test in relevant])] = trial
@@ -202,8 +209,9 @@ class Trials:
         if code == _BROKEN:
             raise RuntimeError(f"{trial.mutant.name} could not be tried")
         if by:
-            known = self.noticed.setdefault((trial.mutant.module, trial.mutant.function), [])
-            known[:] = [*(name for name in known if name != by), by]
+            for function in ("", trial.mutant.function):
+                known = self.noticed.setdefault((trial.mutant.module, function), [])
+                known[:] = [*(name for name in known if name != by), by]
         late = code == -signal.SIGALRM
         return self.plan.results.add(trial.mutant, by, time.monotonic() - trial.started, is_late=late)
 

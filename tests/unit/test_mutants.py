@@ -118,13 +118,22 @@ def mutant(line: int = 1, source: str = "changed") -> Mutant:
 
 
 def test_a_mutant_meets_who_runs_its_lines_the_last_to_notice_one_like_it_first() -> None:
-    quick, slow = Test("quick", 1, {MODULE: [1]}), Test("slow", 2, {MODULE: [1]})
-    wide = Test("wide", 1, {MODULE: [1, 2, 3]})
-    other = Test("other", 1, {MODULE: [2], "days": [1]})
+    quick, slow = Test("quick", 0.1, {MODULE: [1]}), Test("slow", 0.2, {MODULE: [1]})
+    wide = Test("wide", 0.1, {MODULE: [1, 2, 3]})
+    other = Test("other", 0.1, {MODULE: [2], "days": [1]})
     tests = [wide, other, slow, quick]
 
     assert chosen(tests, mutant()) == [quick, slow, wide]
     assert chosen(tests, mutant(), ["wide", "slow"]) == [slow, wide, quick]
+
+
+def test_one_that_takes_long_waits_for_the_quick_ones_whatever_it_has_noticed() -> None:
+    quick, long, longer = (
+        Test(name, seconds, {MODULE: [1]}) for name, seconds in (("quick", 0.1), ("long", 5), ("longer", 20))
+    )
+
+    assert chosen([longer, long, quick], mutant()) == [quick, long, longer]
+    assert chosen([longer, long, quick], mutant(), ["longer"]) == [quick, longer, long]
 
 
 def test_a_result_holds_until_the_mutant_or_who_noticed_it_changes(tmp_path: Path) -> None:
