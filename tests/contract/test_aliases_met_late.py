@@ -95,7 +95,9 @@ def test_an_identify_that_comes_second_at_its_write_is_told_so(shop: Shop) -> No
 
 
 @pytest.mark.parametrize("erased", ["anon_a", "u"])
-def test_a_merge_asked_for_after_an_erasure_waits_for_a_clock_that_is_behind_it(shop: Shop, erased: str) -> None:
+def test_a_merge_asked_for_after_an_erasure_waits_for_a_clock_that_is_behind_it(
+    shop: Shop, erased: str
+) -> None:
     """What the event asks for is not lost: the service asks for it again, as no clock says that it was of before."""
     shop.erase(10, erased)
     with pytest.raises(Unavailable):
