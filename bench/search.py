@@ -1,5 +1,5 @@
-"""Measure search: events a second through the indexer's handler against a bare `_bulk` loop, and the time of every kind
-of answer, each held against brute force.
+"""Measure search: events a second through the indexer's handler against a bare `_bulk` loop, what an event takes of a
+processor and of a disk, and the time of every kind of answer, each held against brute force.
 
 python -m bench.search                             10,000, 100,000 and 1,000,000 events of a twentieth as many users
 python -m bench.search --events 100000 --check     one size; and fails when a target is missed
@@ -17,6 +17,7 @@ import os
 import random
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -40,6 +41,8 @@ EVENTS_PER_USER = 20
 # Of the bare loop's rate, and of a function's time.
 SHARE_MIN = 0.6
 ANSWER_SECONDS_MAX = 10.0
+# The engine compiles itself while the first ones come, which the loop that is measured first would pay.
+WARM_UP_EVENTS = 20_000
 # What the template gives the indexer's function at once, and what a bare loop sends.
 RECORDS_PER_BATCH = 500
 BULK_BYTES = 5 * 1024 * 1024
@@ -197,24 +200,35 @@ def bare(engine: Engine, events: int) -> float:
     return seconds + (send() if waiting else 0)
 
 
-def through_the_handler(handler: Any, events: int) -> float:
-    """Seconds that the indexer's handler takes for the same events, batch by batch."""
-    seconds = 0.0
+def through_the_handler(handler: Any, events: int) -> tuple[float, float]:
+    """Seconds that the handler takes for the same events, batch by batch, and those of the processor in it."""
+    seconds = processor_seconds = 0.0
     batch: list[Json] = []
 
-    def send() -> float:
-        began = time.perf_counter()
+    def send() -> None:
+        nonlocal seconds, processor_seconds
+        began, processor_began = time.perf_counter(), time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
             answered = handler({"Records": batch}, LambdaContext(300_000))
+        seconds += time.perf_counter() - began
+        processor_seconds += time.process_time() - processor_began
         assert answered == {"batchItemFailures": []}, answered
-        return time.perf_counter() - began
+        batch.clear()
 
     for number, visit in enumerate(visits(events)):
         batch.append(record(visit, number))
         if len(batch) == RECORDS_PER_BATCH:
-            seconds += send()
-            batch = []
-    return seconds + (send() if batch else 0)
+            send()
+    if batch:
+        send()
+    return seconds, processor_seconds
+
+
+def bytes_per_document(engine: Engine) -> float:
+    """What the indices take on disk, in as many segments as they happen to have."""
+    path = f"/{Names(engine.prefix).events}/_stats/docs,store"
+    found = engine.call("GET", path, timeout_seconds=120)["_all"]["primaries"]
+    return float(found["store"]["size_in_bytes"] / found["docs"]["count"])
 
 
 def ask(engine: Engine, events: list[Happened]) -> Iterator[tuple[str, float, bool]]:
@@ -239,9 +253,7 @@ def ask(engine: Engine, events: list[Happened]) -> Iterator[tuple[str, float, bo
 
 def measure(dynamodb_url: str, search_url: str, events: int) -> bool:
     """Print a size's figures; answer whether a target was missed."""
-    with opensearch_local.connected(search_url) as engine:
-        bare_seconds = bare(engine, events)
-    table = Table(connect(dynamodb_url), f"bench-{events}")
+    table = Table(connect(dynamodb_url), f"bench-{uuid.uuid4().hex}")
     create_table(table.client, table.name, has_stream=True)
     os.environ |= {
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
@@ -254,13 +266,22 @@ def measure(dynamodb_url: str, search_url: str, events: int) -> bool:
     sys.modules.pop("service.lambda_indexer", None)
     handler = importlib.import_module("service.lambda_indexer").handler
     engine = Engine.connect(search_url)
+    with opensearch_local.connected(search_url) as other:
+        bare(other, min(events, WARM_UP_EVENTS))
+    with opensearch_local.connected(search_url) as other:
+        bare_seconds = bare(other, events)
     opensearch_local.removed(engine)
-    seconds = through_the_handler(handler, events)
+    seconds, processor_seconds = through_the_handler(handler, events)
     engine.call("POST", f"/{Names(engine.prefix).events}/_refresh", timeout_seconds=120)
     share = bare_seconds / seconds
     print(f"\n{events:,} events of {events // EVENTS_PER_USER:,} users")
     print(
         f"  bare _bulk {events / bare_seconds:8,.0f} events/s   handler {events / seconds:8,.0f}   share {share:.2f}"
+    )
+    print(
+        f"  an event: {processor_seconds / events * 1e6:.0f} µs of the handler's processor, "
+        f"{bytes_per_document(engine):.0f} bytes on the engine's disk",
+        flush=True,
     )
     happened = [
         brute_force.happened(sent, sent["userId"], SHOP) for visit in visits(events) for sent in visit
