@@ -12,8 +12,7 @@ ends last leaves what the table says.
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from . import keys
 from .dynamodb import Calls
@@ -21,9 +20,7 @@ from .index_template import Names
 from .models import AliasItem, check_schema, erased_at_of
 from .opensearch import Engine, EngineRefusedError, EngineUnavailableError, Json
 
-_Member = TypeVar("_Member")
-
-# Each id is three clauses of a query, and an engine takes 1,024 unless told otherwise.
+# Of an erased id three clauses of a query, as a range is two, of another one two; an engine takes 1,024 together.
 IDS_PER_QUERY = 250
 ROUNDS_MAX = 20
 REFRESH_SECONDS = 30.0
@@ -83,7 +80,9 @@ def settle(
 
 def _apply(engine: Engine, deadline: float, said: Mapping[str, Standing], settled: Settled) -> None:
     names = Names(engine.prefix)
-    for part in _parts(list(said.items()), IDS_PER_QUERY):
+    waiting = list(said.items())
+    for first in range(0, len(waiting), IDS_PER_QUERY):
+        part = waiting[first : first + IDS_PER_QUERY]
         erased = [(distinct_id, at) for distinct_id, (_, at) in part if at]
         if erased:
             query = _any([[_sent_as(distinct_id), _until(at)] for distinct_id, at in erased])
@@ -109,7 +108,7 @@ def _by_query(engine: Engine, deadline: float, index: str, operation: str, body:
             engine.call(
                 "POST",
                 f"/{index}/_refresh",
-                timeout_seconds=_left(deadline, REFRESH_SECONDS),
+                timeout_seconds=_seconds_left(deadline, REFRESH_SECONDS),
                 params=_IF_THERE,
             )
             reply = engine.call(
@@ -117,7 +116,7 @@ def _by_query(engine: Engine, deadline: float, index: str, operation: str, body:
                 f"/{index}/{operation}",
                 body,
                 params={**_IF_THERE, "conflicts": "proceed", **engine.primaries()},
-                timeout_seconds=_left(deadline, BY_QUERY_SECONDS),
+                timeout_seconds=_seconds_left(deadline, BY_QUERY_SECONDS),
             )
         except EngineRefusedError as error:
             # Nothing that a record says can be at fault: the deployment is, and what is to be done waits for it.
@@ -133,11 +132,12 @@ def _by_query(engine: Engine, deadline: float, index: str, operation: str, body:
 _IF_THERE = {"ignore_unavailable": "true", "allow_no_indices": "true"}
 
 
-def _left(deadline: float, most: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _seconds_left(deadline: float, seconds_max: float) -> float:
+    """So many at most. Raises EngineUnavailableError where there are none."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
         raise EngineUnavailableError
-    return min(left, most)
+    return min(seconds, seconds_max)
 
 
 def _any(filters: Sequence[list[Json]], excluded: Sequence[list[Json]] | None = None) -> Json:
@@ -153,9 +153,3 @@ def _sent_as(distinct_id: str) -> Json:
 
 def _until(erased_at: int) -> Json:
     return {"range": {"earliest": {"lte": erased_at}}}
-
-
-def _parts(members: Sequence[_Member], most: int) -> Iterable[list[_Member]]:
-    iterator = iter(members)
-    while part := list(islice(iterator, most)):
-        yield part

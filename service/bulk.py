@@ -5,9 +5,13 @@
     404                           the month's index is made, and it is tried again
     other 4xx                     it never will be: kept in the index of failures, with the reason
 
+A call that is refused as a whole is one that some document spoils, and is sent in halves; or the engine takes no call
+at all, which is asked before the first half is sent, and then says nothing of a document.
+
 The next part is made while the last is under way.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -33,6 +37,8 @@ _NO_BULK_STATUSES = frozenset({404, 405})
 # A node that is full or starting, a queue, an index that somebody has closed: none of it says anything of a document.
 _NOT_NOW_STATUSES = frozenset({401, 403, 408, 429})
 _NOT_NOW_TYPES = frozenset({"index_closed_exception", "cluster_block_exception"})
+# The month's alias has a second index, and neither is the one to write to.
+_NO_WRITE_INDEX = "no write index is defined for alias"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +83,29 @@ _Put = TypeVar("_Put", Document, Failure)
 
 @dataclass(frozen=True, slots=True)
 class Refused(Generic[_Put]):
-    """A document that the engine never takes."""
+    """A document that the engine never takes, and how it says so: of the document, or of a call that holds no other."""
 
     document: _Put
-    reason: str
+    error: EngineRefusedError
+    is_of_call: bool = False
+
+    @property
+    def reason(self) -> str:
+        """In the engine's words, which may quote the document."""
+        return f"{self.error.kind}: {self.error.reason}"
 
 
 @dataclass(slots=True)
 class Sent(Generic[_Put]):
-    """What became of documents: `undone` are the positions of those that the engine could not take now."""
+    """What became of documents: `undone` are the positions of those that the engine could not take now, and `facts`,
+    for a log, what it last said to a call as a whole."""
 
     created: int = 0
     there: list[_Put] = field(default_factory=list)
     refused: list[Refused[_Put]] = field(default_factory=list)
     undone: set[int] = field(default_factory=set)
     retries: int = 0
+    facts: Json = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -104,6 +118,8 @@ class Bulk:
     make: Callable[[str], object]
     pause: Callable[[float], object] = time.sleep
     _is_down: bool = False
+    # Whether a call was answered document by document.
+    _is_taken: bool = False
 
     def send(self, documents: Iterable[_Put]) -> Sent[_Put]:
         """Send them all. Raises nothing for an engine that cannot take them: they are undone."""
@@ -127,7 +143,8 @@ class Bulk:
                 break
             try:
                 waiting = self._attempt(waiting, sent)
-            except EngineUnavailableError:
+            except EngineUnavailableError as error:
+                sent.facts = error.facts
                 continue
             if not waiting:
                 return
@@ -152,6 +169,7 @@ class Bulk:
         items = reply.get("items", [])
         if len(items) != len(documents):
             raise EngineUnavailableError
+        self._is_taken = True
         if not reply.get("errors"):
             sent.created += len(documents)
             return []
@@ -161,15 +179,17 @@ class Bulk:
         again = [
             (document, answer) for document, answer in answers if not self._is_decided(document, answer, sent)
         ]
-        self._make({document.month for document, answer in again if answer["status"] == _NO_INDEX})
+        # What cannot be made now is found missing again, by those alone that are not decided.
+        with contextlib.suppress(EngineUnavailableError):
+            self._make({document.month for document, answer in again if answer["status"] == _NO_INDEX})
         return [document for document, _ in again]
 
     def _refused(self, documents: list[_Put], sent: Sent[_Put], error: EngineRefusedError) -> list[_Put]:
-        """The call as a whole was: those to be sent again."""
-        if error.status in _NO_BULK_STATUSES:
+        """The call as a whole was: those to be sent again. Raises EngineUnavailableError where every call would be."""
+        if error.status in _NO_BULK_STATUSES or not self._is_any_taken():
             raise EngineUnavailableError(error) from error
         if len(documents) == 1:
-            sent.refused.append(Refused(documents[0], f"{error.kind}: {error.reason}"))
+            sent.refused.append(Refused(documents[0], error, is_of_call=True))
             return []
         # One of them spoils the call, or they are too large together.
         middle = len(documents) // 2
@@ -181,6 +201,20 @@ class Bulk:
                 # What has become of the other half is known.
                 again += half
         return again
+
+    def _is_any_taken(self) -> bool:
+        """Whether the engine takes a call that no document can spoil. This one writes nothing: there is no such alias,
+        and its only answer is a 404."""
+        if not self._is_taken:
+            action = f'{{"create":{{"_index":"{self.engine.prefix}-nowhere","require_alias":true}}}}\n{{}}\n'
+            try:
+                reply = self.engine.bulk(
+                    action.encode(), timeout_seconds=min(self._seconds_left, PART_SECONDS)
+                )
+            except EngineRefusedError:
+                return False
+            self._is_taken = len(reply.get("items", [])) == 1
+        return self._is_taken
 
     def _make(self, months: Collection[str]) -> None:
         for month in sorted(months):
@@ -197,21 +231,28 @@ class Bulk:
             sent.created += 1
         elif status == _CONFLICT:
             sent.there.append(document)
-        elif (
-            status >= 500
-            or status in _NOT_NOW_STATUSES
-            or status == _NO_INDEX
-            or error.get("type") in _NOT_NOW_TYPES
-        ):
-            return False
         else:
-            sent.refused.append(Refused(document, f"{error.get('type')}: {error.get('reason')}"))
+            refused = EngineRefusedError(status, str(error.get("type")), str(error.get("reason")))
+            if _is_not_now(refused):
+                return False
+            sent.refused.append(Refused(document, refused))
         return True
 
     def _wait(self, attempt: int) -> None:
         seconds = min(_PAUSE_SECONDS_MAX, _PAUSE_SECONDS * 2**attempt)
         seconds = random.uniform(seconds / 2, seconds)  # noqa: S311 - jitter
         self.pause(max(0.0, min(seconds, self._seconds_left)))
+
+
+def _is_not_now(error: EngineRefusedError) -> bool:
+    """Whether this answer says nothing of the document."""
+    return (
+        error.status >= 500
+        or error.status in _NOT_NOW_STATUSES
+        or error.status == _NO_INDEX
+        or error.kind in _NOT_NOW_TYPES
+        or error.reason.startswith(_NO_WRITE_INDEX)
+    )
 
 
 def _parts(documents: Iterable[_Put]) -> Iterator[list[_Put]]:

@@ -87,7 +87,8 @@ class Target:
 
 @dataclass(slots=True)
 class Indexed:
-    """What became of items. `undone` are the positions of those to be tried again."""
+    """What became of items. `undone` are the positions of those to be tried again, and `facts`, for a log, what the
+    engine has said to them."""
 
     items: int = 0
     events: int = 0
@@ -98,6 +99,7 @@ class Indexed:
     retries: int = 0
     settled: Settled = field(default_factory=Settled)
     undone: set[int] = field(default_factory=set)
+    facts: Json = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -149,6 +151,7 @@ class Indexer:
             retries=sent.retries,
             settled=settled,
             undone=sent.undone,
+            facts=sent.facts if sent.undone else {},
         )
         self._put_again(sent, after, indexed)
         return indexed
@@ -174,24 +177,34 @@ class Indexer:
         if not again:
             return
         once_more = self._bulk().send(again)
+        self._keep([_failure(self.work, refused) for refused in once_more.refused])
         indexed.created += once_more.created
+        indexed.failed += len(once_more.refused)
+        indexed.retries += once_more.retries
         indexed.undone |= once_more.undone
         # They were made for the owner of then.
         attribution.settle(self.engine, self.work.calls, {document.sent_as for document in again})
 
     def _keep(self, failures: Sequence["_Failed"]) -> None:
-        """Put them into the index of failures. Raises Unavailable when that cannot be done now."""
+        """Put them into the index of failures, without the document where that spoils the call. Raises Unavailable when
+        it cannot be done now."""
         if not failures:
             return
         name = Names(self.engine.prefix).failed
         self._make_failed(name)
         bulk = Bulk(self.engine, self.work.calls.deadline, lambda _: self._make_failed(name), self.pause)
-        sent = bulk.send(Failure(failed.doc_id, name, _json(failed.fields)) for failed in failures)
+        sent = bulk.send(
+            Failure(failed.doc_id, name, _json(failed.fields), position)
+            for position, failed in enumerate(failures)
+        )
         for refused in sent.refused:
-            # Nothing may block the rest.
-            logs.line("ERROR", "a failure could not be kept", reason=refused.reason.partition(":")[0])
-        if sent.undone:
+            if not refused.is_of_call:
+                # Nothing may block the rest.
+                logs.line("ERROR", "a failure could not be kept", **refused.error.facts)
+        spoiled = [failures[refused.document.position] for refused in sent.refused if refused.is_of_call]
+        if sent.undone or not all(failed.has_body for failed in spoiled):
             raise Unavailable
+        self._keep([failed.without_body() for failed in spoiled])
 
     def _make_failed(self, name: str) -> None:
         """Without it the engine would make one of its own, whose mapping grows with what fails."""
@@ -219,12 +232,20 @@ class Indexer:
             retries=indexed.retries,
             rru=capacity.read_units,
             tookMs=round(took_seconds * 1000),
+            **indexed.facts,
         )
 
 
 class _Failed(NamedTuple):
     doc_id: str
     fields: Json
+
+    @property
+    def has_body(self) -> bool:
+        return "body" in self.fields
+
+    def without_body(self) -> "_Failed":
+        return _Failed(self.doc_id, {name: value for name, value in self.fields.items() if name != "body"})
 
 
 @dataclass(slots=True)

@@ -87,7 +87,7 @@ def setup(engine: Engine, table: str | None = None, *, replicas: int = 0) -> Jso
     known = check_table(engine, table)
     body = template(names, replicas=replicas, flat=flat, table=table or known)
     engine.call("PUT", _template_path(engine), body)
-    _make(engine, names.failed, failed_index(replicas=replicas))
+    make(engine, names.failed, failed_index(replicas=replicas))
     stale = list(_not_mapped(engine, body["template"]["mappings"]))
     return {"distribution": distribution, "number": number, "stale": stale}
 
@@ -116,7 +116,7 @@ def make_month(engine: Engine, month: str, table: str | None = None, *, replicas
     if any(index.is_in_use(names) for index in listed(engine, month)):
         return
     try:
-        _make(engine, names.index(month, 1), body)
+        make(engine, names.index(month, 1), body)
     except (EngineRefusedError, EngineUnavailableError):
         # Made meanwhile, and rebuilt: an alias with a second index to write to is a status of 500.
         if not any(index.is_in_use(names) for index in listed(engine, month)):
@@ -177,12 +177,9 @@ def delete(engine: Engine, name: str) -> None:
     engine.call("DELETE", f"/{name}", accept=(404,), timeout_seconds=MAKE_SECONDS)
 
 
-def make(engine: Engine, name: str, aliases: Mapping[str, Json]) -> bool:
-    """Make an index by the template. Answers whether it was made: not where there is one of this name."""
-    return _make(engine, name, {"aliases": dict(aliases)})
-
-
-def _make(engine: Engine, name: str, body: Mapping[str, object]) -> bool:
+def make(engine: Engine, name: str, body: Mapping[str, object]) -> bool:
+    """Make an index of these aliases, settings and mappings, beside those of the template. Answers whether it was made:
+    not where there is one of this name."""
     try:
         engine.call("PUT", f"/{name}", body, timeout_seconds=MAKE_SECONDS)
     except EngineRefusedError as error:

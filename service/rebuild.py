@@ -12,7 +12,8 @@
 
 Documents have ids made of their events, and are created only where they are missing; so every step may overlap with
 the stream, and an interrupted rebuild is repeated as a whole. Of two rebuilds at once the later one goes on: it deletes
-the indices that the other is filling, which ends with an OvertakenError and leaves those in use alone.
+the indices that the other is filling, which ends with an OvertakenError. What that one has settled in the indices in
+use, or added to months that are kept, is what the table says, and stays.
 """
 
 import time
@@ -50,17 +51,21 @@ class OvertakenError(Exception):
     """Another rebuild has begun since, and deleted what this one was filling."""
 
     def __init__(self) -> None:
-        super().__init__("Another rebuild has begun and goes on; this one ends, and has changed nothing.")
+        super().__init__(
+            "Another rebuild has begun and goes on; this one ends, and the indices it was filling are gone."
+        )
 
 
 @dataclass(slots=True)
 class Rebuilt:
-    """How far it is, and what it came to. `share` is of the events to be read, by what the old indices hold."""
+    """How far it is, and what it came to."""
 
     step: str = "reading raw events"
+    # Of the first reading, which is of all; `expected` is what the old indices hold.
     events: int = 0
-    failed: int = 0
     expected: int = 0
+    # What could not be indexed, of every reading: what is read a second time and fails again counts twice.
+    failed: int = 0
     rebuilt: list[str] = field(default_factory=list)
     # Months whose raw events have expired in part.
     kept: list[str] = field(default_factory=list)
@@ -69,7 +74,7 @@ class Rebuilt:
 
     @property
     def share(self) -> float | None:
-        """Of the whole; None where that is not known."""
+        """Of the whole; None where that is not known, as of a first index."""
         return min(self.events / self.expected, 1.0) if self.expected else None
 
 
@@ -153,7 +158,7 @@ class Rebuild:
     def _made(self, month: str, number: int) -> _Fresh:
         while True:
             name, alias = self._names.index(month, number), self._names.filling(month, number)
-            if indices.make(self.engine, name, {alias: {"is_write_index": True}}):
+            if indices.make(self.engine, name, {"aliases": {alias: {"is_write_index": True}}}):
                 return _Fresh(name, month, alias)
             number += 1  # Somebody else's, who has just begun.
 
@@ -168,9 +173,9 @@ class Rebuild:
         indexer = Indexer(self.engine, self.work, target)
         for part, marks in _parts(self._items(since_ms, with_marks=is_all)):
             events, failed = self._until_done(indexer, part, marks)
+            rebuilt.failed += failed
             if is_all:
                 rebuilt.events += events
-                rebuilt.failed += failed
             yield rebuilt
 
     def _items(self, since_ms: int | None, *, with_marks: bool) -> Iterator[Raw]:
@@ -266,16 +271,32 @@ class Rebuild:
         """Raw events may have been kept for less long than they are now, and an index must not lose what only it has.
         What arrived before the beginning is counted, as the rest is still arriving; the fresh one first, as of it too
         nothing but an erasure takes anything away."""
-        arrived = {"range": {"receivedAt": {"lt": epoch_ms(self.work.now - OVERLAP)}}}
+        arrived = _range("receivedAt", lt=epoch_ms(self.work.now - OVERLAP))
         for month, fresh in list(self._fresh.items()):
             now = self._count(fresh.alias, arrived)
             before = self._count(self._names.month(month), arrived) or 0
             if now is None:
                 raise OvertakenError
-            if now < before and not self.may_shrink:
+            if now < before and not self.may_shrink and now + self._redated(fresh) < before:
                 rebuilt.short[month] = (now, before)
                 indices.delete(self.engine, fresh.name)
                 del self._fresh[month]
+
+    def _redated(self, fresh: _Fresh) -> int:
+        """How many events may have arrived long before, and have a later receipt in the fresh index.
+
+        One that was sent again in other company lies in two raw items with a receipt each, and its document has that of
+        the item which was read first: in the order of the stream in one index, of the table in the other. It had
+        happened by then, and the index in use does not have it as late. Of one dated ahead that is not so, which keeps
+        a month that could be new.
+        """
+        begun, cut = epoch_ms(self.work.now), epoch_ms(self.work.now - OVERLAP)
+        happened = _range("time", lt=cut)
+        found = self._count(fresh.alias, _all_of(happened, _range("receivedAt", gte=cut))) or 0
+        # Without what has arrived meanwhile, of which the fresh one has read some.
+        late = _all_of(happened, _range("receivedAt", gte=cut, lt=begun))
+        known = self._count(self._names.month(fresh.month), late) or 0
+        return max(0, found - known)
 
     def _count(self, index: str, query: Json) -> int | None:
         """None where there is no such index."""
@@ -289,6 +310,14 @@ class Rebuild:
             timeout_seconds=_COUNT_SECONDS,
         )
         return int(reply["count"]) if "count" in reply else None
+
+
+def _range(field_name: str, **bounds: int) -> Json:
+    return {"range": {field_name: bounds}}
+
+
+def _all_of(*filters: Json) -> Json:
+    return {"bool": {"filter": list(filters)}}
 
 
 def first_whole_month(work: Work) -> str:

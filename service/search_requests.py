@@ -292,9 +292,12 @@ class TimeseriesRequest(_Measured):
     )
 
     @model_validator(mode="after")
-    def _has_rows_enough(self) -> "TimeseriesRequest":
+    def _has_its_hours(self) -> "TimeseriesRequest":
         if self.interval == "hour" and self.days > HOURLY_DAYS_MAX:
             raise PydanticCustomError(_RANGE, f"By the hour, a search has at most {HOURLY_DAYS_MAX} days.")
+        # They are found from a day before to two after, in years that a date can have.
+        if self.interval == "hour" and not 2 <= self.first_day.year <= self.last_day.year <= 9998:
+            raise PydanticCustomError(_RANGE, "By the hour, a search is of the years 2 to 9998.")
         return self
 
 

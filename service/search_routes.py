@@ -87,5 +87,8 @@ async def _answered(
     asked = read(kind, document)
     if not service.is_timezone_checked:
         service.calls(request)
-    search = Search(engine, deadline_of(request), asked.first_day, asked.last_day)
+    deadline = deadline_of(request)
+    if not service.is_index_checked:
+        service.check_index(deadline)
+    search = Search(engine, deadline, asked.first_day, asked.last_day)
     return json_response(packing.json_text(answer(search, asked)).encode())

@@ -39,6 +39,7 @@ class Service:
     keys: Keys
     now: Callable[[], datetime] = utc_now
     is_timezone_checked: bool = False
+    is_index_checked: bool = False
     # Where it is not given, the one of the settings is connected to when somebody searches.
     engine: "Engine | None" = None
 
@@ -78,6 +79,23 @@ class Service:
 
             self.engine = Engine.connect(self.settings.opensearch_url)
         return self.engine
+
+    def check_index(self, deadline: float) -> None:
+        """Refuse to answer from the index of another deployment's table, whose users its keys are not for.
+
+        What nobody has set up yet, or for no table, is looked at again. Raises Unavailable, NotEnabled.
+        """
+        from . import indices
+        from .opensearch import EngineRefusedError, EngineUnavailableError
+
+        engine = self.search_engine().until(deadline)
+        try:
+            self.is_index_checked = indices.check_table(engine, self.table.name) is not None
+        except indices.AnotherTableError as error:
+            logs.line("ERROR", error.detail)
+            raise
+        except EngineRefusedError as error:
+            raise EngineUnavailableError(error) from error
 
     def today(self) -> date:
         """The day it is in the shop."""

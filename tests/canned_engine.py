@@ -15,7 +15,10 @@ EMPTY: dict[str, Any] = {"timed_out": False, "_shards": {"failed": 0}}
 
 @dataclass
 class Canned:
-    """What it answers, and what it was asked. `waits` keeps it from answering until it is set."""
+    """What it answers, and what it was asked. `waits` keeps it from answering until it is set.
+
+    Whose its index is, it says at once: `template`, a status and a body. `looked_up` are the paths of those requests.
+    """
 
     url: str = ""
     status: int = 200
@@ -24,6 +27,12 @@ class Canned:
     # By what it was asked, instead of `body`.
     answers: Callable[[dict[str, Any]], object] | None = None
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    template: tuple[int, object] = (404, {"error": {"type": "resource_not_found_exception"}, "status": 404})
+    looked_up: list[str] = field(default_factory=list)
+
+    def is_of(self, table: str) -> None:
+        """Its index is made from this table."""
+        self.template = (200, {"index_templates": [{"index_template": {"_meta": {"table": table}}}]})
 
     def says(self, body: object, status: int = 200) -> None:
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -40,12 +49,20 @@ def running() -> Iterator[Canned]:
 
         def answer(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))) or b"{}")
+            if self.path.startswith("/_index_template/"):
+                canned.looked_up.append(self.path)
+                status, said = canned.template
+                self.say(status, json.dumps(said).encode())
+                return
             canned.asked.append((self.path, asked))
             if canned.waits is not None:
                 canned.waits.wait(30)
             body = canned.body if canned.answers is None else json.dumps(canned.answers(asked)).encode()
+            self.say(canned.status, body)
+
+        def say(self, status: int, body: bytes) -> None:
             with contextlib.suppress(OSError):  # whoever asked may have gone
-                self.send_response(canned.status)
+                self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()

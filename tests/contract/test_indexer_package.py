@@ -9,18 +9,21 @@ import importlib
 import json
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from service import dynamodb, store
+from engines.process import free_port
+from service import dynamodb, indices, store
 from service.dynamodb import Table
 from service.index_template import Names
-from service.opensearch import Engine
+from service.opensearch import Engine, EngineUnavailableError
 from service.problems import Unavailable
 from tests import opensearch_local, runtime_api
 from tests.contract.test_lambda_package import CACHE, ROOT, interpreter, make, runtime_client
@@ -33,6 +36,7 @@ from tests.runtime_api import RuntimeApi
 __all__ = ["interpreter", "runtime_client"]
 
 TABLE = "indexer-package"
+DOOR = "service.lambda_indexer"
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +134,13 @@ def test_events_of_the_stream_are_found_in_an_index_that_nobody_has_made(
         }
 
 
-def test_the_example_of_the_events_folder_is_indexed(function: RuntimeApi, engine: Engine) -> None:
-    example: dict[str, Any] = json.loads((ROOT / "events" / "stream.json").read_text(encoding="utf-8"))
+def example() -> dict[str, Any]:
+    batch: dict[str, Any] = json.loads((ROOT / "events" / "stream.json").read_text(encoding="utf-8"))
+    return batch
 
-    assert function.invoke(example) == {"batchItemFailures": []}
+
+def test_the_example_of_the_events_folder_is_indexed(function: RuntimeApi, engine: Engine) -> None:
+    assert function.invoke(example()) == {"batchItemFailures": []}
     documents = opensearch_local.documents(engine, Names(engine.prefix).every)
     assert sorted(document["event"] for document in documents.values()) == [
         "Order Completed",
@@ -142,22 +149,66 @@ def test_the_example_of_the_events_folder_is_indexed(function: RuntimeApi, engin
     assert {document["user"] for document in documents.values()} == {"u-42"}
 
 
-def test_a_table_of_another_time_zone_is_not_mixed_in(
+# --- what is checked at a cold start ----------------------------------------------------------------------------------
+
+
+Door = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def door(
     table: Table, dynamodb_url: str, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The days of the index would be other days than those that were counted."""
+) -> Iterator[Door]:
+    """The module as a new execution environment imports it, with these variables beside its own. None is left over."""
+
+    def opened(**variables: str) -> ModuleType:
+        for name, value in {
+            "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
+            "FOOTFALL_TABLE": table.name,
+            "FOOTFALL_RAW_EVENTS": "1",
+            "FOOTFALL_OPENSEARCH_URL": opensearch_url,
+            "FOOTFALL_SEARCH_RETENTION_DAYS": "36500",
+            **variables,
+        }.items():
+            monkeypatch.setenv(name, value)
+        sys.modules.pop(DOOR, None)
+        return importlib.import_module(DOOR)
+
     assert store.remembered_timezone(table.calls(time.monotonic() + 10), "UTC") == "UTC"
-    for name, value in {
-        "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
-        "FOOTFALL_TABLE": table.name,
-        "FOOTFALL_TIMEZONE": "Europe/Berlin",
-        "FOOTFALL_RAW_EVENTS": "1",
-        "FOOTFALL_OPENSEARCH_URL": opensearch_url,
-    }.items():
-        monkeypatch.setenv(name, value)
-    door = importlib.import_module("service.lambda_indexer")
-    with pytest.raises(Unavailable):
-        importlib.reload(door).handler({"Records": []}, LambdaContext(20_000))
+    yield opened
+    sys.modules.pop(DOOR, None)
+
+
+def test_a_table_of_another_time_zone_is_not_mixed_in(door: Door) -> None:
+    """The days of the index would be other days than those that were counted."""
+    opened = door(FOOTFALL_TIMEZONE="Europe/Berlin")
+    with pytest.raises(Unavailable, match="FOOTFALL_TIMEZONE"):
+        opened.handler({"Records": []}, LambdaContext(20_000))
+
+
+def test_the_index_of_another_table_is_left_alone(door: Door, engine: Engine) -> None:
+    """Until the cluster is this table's: what was refused is checked again, and what was found is not."""
+    indices.setup(engine, "another-table")
+    # Where one had to be made, that would be refused too.
+    indices.make_month(engine, "2026-11", "another-table")
+    opened = door()
+    for _ in range(2):
+        with pytest.raises(indices.AnotherTableError, match="of the table another-table"):
+            opened.handler(example(), LambdaContext(20_000))
+    assert opensearch_local.documents(engine) == {}
+    opensearch_local.removed(engine)
+
+    assert opened.handler(example(), LambdaContext(20_000)) == {"batchItemFailures": []}
+    assert len(opensearch_local.documents(engine)) == 2
+    assert opened._deployment.is_checked
+
+
+def test_a_cluster_that_does_not_answer_is_asked_again(door: Door) -> None:
+    opened = door(FOOTFALL_OPENSEARCH_URL=f"http://127.0.0.1:{free_port()}")
+    for _ in range(2):
+        with pytest.raises(EngineUnavailableError):
+            opened.handler({"Records": []}, LambdaContext(20_000))
+        assert not opened._deployment.is_checked
 
 
 def test_the_package_holds_what_the_handler_imports_and_nothing_of_the_http_side(package: Path) -> None:

@@ -198,6 +198,33 @@ def test_hours_are_of_a_few_days(client: httpx.Client) -> None:
     assert len(rows) == 41 * 24
 
 
+@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize(("first", "last"), [("0001-01-01", "0001-01-03"), ("9999-12-29", "9999-12-31")])
+def test_the_calendars_ends_are_days_as_others(
+    client: httpx.Client, kind: str, first: str, last: str
+) -> None:
+    request = REQUESTS[kind] | {"from": first, "to": last}
+    for changes in [{name: unit} for name in ("interval", "unit") for unit in ("day", "week", "month")]:
+        if changes.keys() <= request.keys():
+            assert ask(client, kind, request | changes).status_code == 200
+    assert ask(client, kind, request).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [("0001-01-01", "0001-01-01"), ("0001-12-31", "0002-01-01"), ("9999-12-31", "9999-12-31")],
+)
+def test_hours_end_before_the_calendar_does(
+    client: httpx.Client, engine: Canned, first: str, last: str
+) -> None:
+    request = REQUESTS["timeseries"] | {"interval": "hour", "from": first, "to": last}
+
+    assert "2 to 9998" in problem(ask(client, "timeseries", request), 422, "invalid_range")
+    assert engine.asked == []
+    for day in ("0002-01-01", "9998-12-31"):
+        assert len(ask(client, "timeseries", request | {"from": day, "to": day}).json()["rows"]) == 24
+
+
 @pytest.mark.parametrize("cursor", ["x", "", "é", "W10", "bnVsbA", "x" * 2001, "\ud800"])
 def test_a_cursor_is_that_of_a_page_before(client: httpx.Client, engine: Canned, cursor: str) -> None:
     problem(ask(client, "segments", REQUESTS["segments"] | {"cursor": cursor}), 422, "invalid_cursor")
@@ -264,6 +291,7 @@ def test_an_engine_that_is_slow_is_503_within_the_functions_time(app: FastAPI, e
     engine.waits = threading.Event()
     with lambda_client(app, remaining_ms=3_500) as client:
         problem(ask(client, "funnels", REQUESTS["funnels"]), 503, "search_unavailable")
+    with lambda_client(app) as client:
         assert counts(post(client, [make_event()])) == (1, 0, 0)
 
 
@@ -376,10 +404,53 @@ def test_a_search_reads_nothing_of_dynamodb(client: httpx.Client) -> None:
     assert "footfall-capacity" not in ask(client, "funnels", REQUESTS["funnels"]).headers
 
 
-def test_a_table_of_another_zone_is_searched_no_more_than_read(table: Table, engine: Canned) -> None:
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_the_index_of_another_table_answers_nobody(
+    client: httpx.Client, table: Table, engine: Canned, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its users are those of a deployment with other keys."""
+    engine.is_of("another-table")
+    for _ in range(2):
+        assert "another-table" in problem(ask(client, kind, REQUESTS[kind]), 503, "misconfigured")
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
+    assert engine.asked == []
+    assert ["another-table" in line["message"] for line in logged if line["level"] == "ERROR"] == [True] * 2
+    # Its own, meanwhile.
+    engine.is_of(table.name)
+    assert ask(client, kind, REQUESTS[kind]).status_code == 200
+
+
+def test_whose_the_index_is_is_asked_once_it_is_somebodys(
+    client: httpx.Client, table: Table, engine: Canned
+) -> None:
+    for _ in range(2):
+        assert ask(client, "funnels", REQUESTS["funnels"]).status_code == 200
+    assert len(engine.looked_up) == 2, "nobody has set it up: another deployment may, while this one runs"
+    engine.is_of(table.name)
+    for _ in range(3):
+        assert ask(client, "funnels", REQUESTS["funnels"]).status_code == 200
+    assert engine.looked_up == ["/_index_template/footfall-events"] * 3
+
+
+@pytest.mark.parametrize("status", [400, 403, 429, 500])
+def test_who_cannot_be_told_whose_the_index_is_asks_it_nothing(
+    client: httpx.Client, table: Table, engine: Canned, status: int
+) -> None:
+    engine.template = (status, {"error": {"type": "x", "reason": SECRET}})
+    reply = ask(client, "funnels", REQUESTS["funnels"])
+    problem(reply, 503, "search_unavailable")
+
+    assert SECRET not in reply.text
+    assert engine.asked == []
+    engine.is_of(table.name)
+    assert ask(client, "funnels", REQUESTS["funnels"]).status_code == 200
+
+
+def test_a_table_of_another_zone_is_searched_no_more_than_read(table: Table, engine: Canned) -> None:
     make_app(make_settings(), table)
     settings = make_settings(opensearch_url=engine.url, timezone=ZoneInfo("Europe/Berlin"))
     with lambda_client(create_app(settings, table, Clock())) as client:
         problem(ask(client, "funnels", REQUESTS["funnels"]), 503, "misconfigured")
     assert engine.asked == []
+    assert engine.looked_up == []

@@ -127,7 +127,7 @@ def test_the_bucket_is_nobody_elses_and_forgets(resources: dict[str, Any]) -> No
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 14)
+    assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 30)
     assert resources["IndexerFailures"]["DeletionPolicy"] == {"Ref": "TableRetention"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import random
 import time
@@ -21,6 +22,7 @@ from service.keys import is_day, is_events
 from service.metrics import COUNTERS, camel
 from service.models import stored_day
 from service.opensearch import Engine
+from service.packing import RawEvent
 from service.raw_events import read
 from service.store import Work
 from service.stream import Poller
@@ -85,9 +87,9 @@ class IndexStage:
         """The index of failures."""
         return list(opensearch_local.documents(self.engine, Names(self.engine.prefix).failed).values())
 
-    def assert_index_is_the_table(self) -> None:
-        """Documents of each user and day = raw events, each once = counters; of every other metric the sums too."""
-        items = [
+    def items(self) -> list[Json]:
+        """This story's, as the table has them."""
+        return [
             item
             for page in self.shop.table.client.get_paginator("scan").paginate(
                 TableName=self.shop.table.name, ConsistentRead=True
@@ -95,6 +97,25 @@ class IndexStage:
             for item in page["Items"]
             if self._is_theirs(item["PK"]["S"].removeprefix("USER#"))
         ]
+
+    def raw_events(self, items: Sequence[Json]) -> dict[tuple[str, str, bytes], RawEvent]:
+        """What these items keep of events, each once: by whose they are now, day, and what tells them apart."""
+        owners = {
+            item["PK"]["S"].removeprefix("USER#"): item["userId"]["S"]
+            for item in items
+            if item["SK"]["S"] == "ALIAS" and "userId" in item
+        }
+        found: dict[tuple[str, str, bytes], RawEvent] = {}
+        for item in items:
+            if is_events(item["SK"]["S"]):
+                sent_as = item["PK"]["S"].removeprefix("USER#")
+                for event in read(item, self.shop.service.settings.timezone):
+                    found[owners.get(sent_as, sent_as), *event.key] = event
+        return found
+
+    def assert_index_is_the_table(self) -> None:
+        """Documents of each user and day = raw events, each once = counters; of every other metric the sums too."""
+        items = self.items()
         counted, sums = _counted(items)
         found: Counter[tuple[str, str]] = Counter()
         indexed: dict[tuple[str, str], Counter[str]] = {}
@@ -104,18 +125,7 @@ class IndexStage:
             indexed.setdefault(place, Counter()).update(_numbers(document))
         assert dict(found) == counted
         assert indexed == sums
-        owners = {
-            item["PK"]["S"].removeprefix("USER#"): item["userId"]["S"]
-            for item in items
-            if item["SK"]["S"] == "ALIAS" and "userId" in item
-        }
-        raw: dict[tuple[str, str], set[bytes]] = {}
-        for item in items:
-            if is_events(item["SK"]["S"]):
-                sent_as = item["PK"]["S"].removeprefix("USER#")
-                for event in read(item, self.shop.service.settings.timezone):
-                    raw.setdefault((owners.get(sent_as, sent_as), event.key[0]), set()).add(event.key[1])
-        assert {place: len(hashes) for place, hashes in raw.items()} == counted
+        assert dict(Counter((user, day) for user, day, _ in self.raw_events(items))) == counted
 
     def _is_theirs(self, distinct_id: str) -> bool:
         return distinct_id.removeprefix("anon_").startswith(self.people)
@@ -172,6 +182,16 @@ def without_image(record: Record) -> Record:
     """As a stream of keys alone has it."""
     stream = {name: part for name, part in record["dynamodb"].items() if name != "NewImage"}
     return {**record, "dynamodb": stream}
+
+
+def with_image(record: Record, payload: bytes | None = None, **attributes: Any) -> Record:
+    """Its item with another payload, other attributes, and without those that are None."""
+    image = dict(record["dynamodb"]["NewImage"])
+    if payload is not None:
+        image["payload"] = {"B": base64.b64encode(payload).decode()}
+    image |= attributes
+    image = {name: typed for name, typed in image.items() if typed is not None}
+    return {**record, "dynamodb": {**record["dynamodb"], "NewImage": image}}
 
 
 def stream_table(url: str) -> Table:

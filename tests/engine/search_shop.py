@@ -283,42 +283,45 @@ MODELS: dict[str, type[Any]] = {
 }
 
 
-def answer(engine: Engine, kind: str, request: Json, *, seconds: float = 20) -> Json:
+def answer(engine: Engine, kind: str, request: Json, *, shop: Shop = SHOP, seconds: float = 20) -> Json:
     """What the API replies, amounts as decimals."""
     document = wire.parsed(packing.json_text(request).encode())
     assert isinstance(document, dict)
     asked: BaseModel = search_requests.read(MODELS[kind], document)
     search = Search(engine, time.monotonic() + seconds, asked.first_day, asked.last_day)  # type: ignore[attr-defined]
     found = {
-        "segments": lambda: segments(search, asked, SHOP.currency),  # type: ignore[arg-type]
+        "segments": lambda: segments(search, asked, shop.currency),  # type: ignore[arg-type]
         "funnels": lambda: funnels(search, asked),  # type: ignore[arg-type]
-        "breakdowns": lambda: breakdowns(search, asked, SHOP.currency),  # type: ignore[arg-type]
-        "timeseries": lambda: timeseries(search, asked, SHOP.currency, BERLIN),  # type: ignore[arg-type]
+        "breakdowns": lambda: breakdowns(search, asked, shop.currency),  # type: ignore[arg-type]
+        "timeseries": lambda: timeseries(search, asked, shop.currency, shop.zone),  # type: ignore[arg-type]
         "retention": lambda: retention(search, asked),  # type: ignore[arg-type]
     }[kind]()
     body: Json = json.loads(packing.json_text(found), parse_float=Decimal)
     return body
 
 
-def all_pages(engine: Engine, request: Json, limit: int) -> tuple[Json, list[str]]:
+def all_pages(engine: Engine, request: Json, limit: int, *, shop: Shop = SHOP) -> tuple[Json, list[str]]:
     """The first page, and everybody on all pages."""
-    first = page = answer(engine, "segments", request | {"limit": limit})
+    first = page = answer(engine, "segments", request | {"limit": limit}, shop=shop)
     users = [user["userId"] for user in page["users"]]
     while page["nextCursor"] is not None:
-        page = answer(engine, "segments", request | {"limit": limit, "cursor": page["nextCursor"]})
+        page = answer(engine, "segments", request | {"limit": limit, "cursor": page["nextCursor"]}, shop=shop)
         assert (page["count"], page["countAtLeast"]) == (first["count"], first["countAtLeast"])
         assert len(page["users"]) <= limit
         users += [user["userId"] for user in page["users"]]
     return first, users
 
 
-def check(engine: Engine, events: list[Happened], kind: str, request: Json, limit: int) -> None:
+def check(
+    engine: Engine, events: list[Happened], kind: str, request: Json, limit: int, *, shop: Shop = SHOP
+) -> None:
     """The engine's answer is that of brute force."""
     if kind != "segments":
-        assert answer(engine, kind, request) == brute_force.ANSWERS[kind](events, request, SHOP), request
+        expected_answer = brute_force.ANSWERS[kind](events, request, shop)
+        assert answer(engine, kind, request, shop=shop) == expected_answer, request
         return
-    expected = brute_force.segments(events, request, SHOP)
-    first, users = all_pages(engine, request, limit)
+    expected = brute_force.segments(events, request, shop)
+    first, users = all_pages(engine, request, limit, shop=shop)
     assert users == expected, request
     assert first["count"] == first["countAtLeast"] == len(expected), request
 

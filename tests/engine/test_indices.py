@@ -124,14 +124,14 @@ def test_a_month_is_made_once_with_its_aliases_whoever_asks(engine: Engine) -> N
 def test_a_month_that_was_rebuilt_is_not_made_again(engine: Engine) -> None:
     names = Names(engine.prefix)
     aliases = {names.month(MONTH): {"is_write_index": True}, names.events: {}}
-    assert indices.make(engine, names.index(MONTH, 7), aliases)
-    assert not indices.make(engine, names.index(MONTH, 7), aliases)
+    assert indices.make(engine, names.index(MONTH, 7), {"aliases": aliases})
+    assert not indices.make(engine, names.index(MONTH, 7), {"aliases": aliases})
     indices.make_month(engine, MONTH)
 
     assert in_use(engine) == [names.index(MONTH, 7)]
     # What a process is told that has looked a moment before.
     with pytest.raises(EngineUnavailableError):
-        indices.make(engine, names.index(MONTH, 1), aliases)
+        indices.make(engine, names.index(MONTH, 1), {"aliases": aliases})
 
 
 def test_a_month_is_made_with_its_mapping_where_nobody_has_called_setup(engine: Engine) -> None:
@@ -196,7 +196,9 @@ def test_what_failed_before_the_months_that_are_kept_is_deleted(engine: Engine) 
 
 def test_an_index_that_is_being_filled_is_abandoned_unless_somebody_was_quicker(engine: Engine) -> None:
     names = Names(engine.prefix)
-    indices.make(engine, names.index(MONTH, 2), {names.filling(MONTH, 2): {"is_write_index": True}})
+    indices.make(
+        engine, names.index(MONTH, 2), {"aliases": {names.filling(MONTH, 2): {"is_write_index": True}}}
+    )
     (filling,) = indices.listed(engine)
     change_over = [
         {"remove": {"index": filling.name, "alias": names.filling(MONTH, 2)}},
@@ -206,7 +208,7 @@ def test_an_index_that_is_being_filled_is_abandoned_unless_somebody_was_quicker(
 
     assert not indices.abandon(engine, filling)
     assert in_use(engine) == [filling.name]
-    indices.make(engine, names.index(MONTH, 3), {names.filling(MONTH, 3): {}})
+    indices.make(engine, names.index(MONTH, 3), {"aliases": {names.filling(MONTH, 3): {}}})
     assert indices.abandon(engine, indices.listed(engine)[1])
     assert [index.name for index in indices.listed(engine)] == [filling.name]
 
@@ -231,7 +233,7 @@ def test_months_that_are_wholly_too_old_are_deleted_and_no_other(engine: Engine)
     for month in ("2025-01", "2025-09", "2025-10", MONTH):
         indices.make_month(engine, month)
     # Of a rebuild that died.
-    indices.make(engine, names.index("2025-09", 2), {names.filling("2025-09", 2): {}})
+    indices.make(engine, names.index("2025-09", 2), {"aliases": {names.filling("2025-09", 2): {}}})
 
     # The 1st of October is 400 days ago, then 401.
     assert indices.retire(engine, date(2026, 11, 5), 400) == ["2025-01", "2025-09"]

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,7 +21,9 @@ import pytest
 from engines import dynamodb, opensearch
 from engines.errors import EngineMissingError
 from engines.process import free_port
-from service import dev, local_search
+from service import dev, indices, local_search
+from service.opensearch import Engine
+from tests import opensearch_local
 from tests.conftest import skip_or_fail
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -50,8 +51,8 @@ def started(log: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[byte
         process.wait(60)
 
 
-def found(client: httpx.Client, event: str) -> Any:
-    """Who has done it, as search says, as soon as it says anything."""
+def wait_until_found(client: httpx.Client, event: str, user: str) -> None:
+    """Until search says that this one alone has done it."""
     today = datetime.now(UTC).date()
     asked = {
         "from": str(today - timedelta(days=2)),
@@ -61,14 +62,20 @@ def found(client: httpx.Client, event: str) -> Any:
     deadline = time.monotonic() + 60
     while True:
         reply = client.post("/v1/search/segments", json=asked)
-        if reply.status_code == 200 and reply.json()["users"]:
-            return reply.json()["users"]
+        if reply.status_code == 200 and reply.json()["users"] == [{"userId": user}]:
+            return
         assert time.monotonic() < deadline, reply.text
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_event_is_found_by_search_and_nothing_is_left_running(tmp_path: Path, number: int) -> None:
+def is_listening(url: str) -> bool:
+    parts = urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((parts.hostname, parts.port)) == 0
+
+
+def test_an_event_is_found_by_search_and_nothing_is_left_running(tmp_path: Path) -> None:
+    """Ended by Ctrl-C."""
     try:
         dynamodb.jars()
         opensearch.jars()
@@ -84,18 +91,36 @@ def test_an_event_is_found_by_search_and_nothing_is_left_running(tmp_path: Path,
         ) as client:
             sent = client.post("/v1/track", json={"anonymousId": "a", "event": "Product Viewed"})
             assert sent.json()["accepted"] == 1
-            assert found(client, "Product Viewed") == [{"userId": "anon_a"}]
+            wait_until_found(client, "Product Viewed", "anon_a")
             client.post("/v1/identify", json={"anonymousId": "a", "userId": "u-42"})
             client.post("/v1/track", json={"userId": "u-42", "event": "Order Completed"})
-            assert found(client, "Order Completed") == [{"userId": "u-42"}]
-            assert found(client, "Product Viewed") == [{"userId": "u-42"}]
-        process.send_signal(number)
+            wait_until_found(client, "Order Completed", "u-42")
+            # Its documents change hands a moment after that one was made.
+            wait_until_found(client, "Product Viewed", "u-42")
+        process.send_signal(signal.SIGINT)
         process.wait(60)
-    for engine in engines:
-        parts = urlsplit(engine)
-        with socket.socket() as probe:
-            assert probe.connect_ex((parts.hostname, parts.port)) != 0, f"{engine} is left running"
+    assert not [engine for engine in engines if is_listening(engine)], "left running"
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_engines_that_are_there_already_are_used_and_left_running(
+    tmp_path: Path, dynamodb_url: str, opensearch_url: str
+) -> None:
+    """Told to end, as a supervisor does it."""
+    there = {dev.ENDPOINT: dynamodb_url, local_search.OPENSEARCH: opensearch_url}
+    node = Engine.connect(opensearch_url)
+    opensearch_local.removed(node)
+    try:
+        with started(tmp_path / "log", FOOTFALL_TABLE="there-already", **there) as (process, said):
+            assert "starting" not in said
+            assert f"preparing the index in {opensearch_url}" in said
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 128 + signal.SIGTERM
+        assert indices.check_table(node, None) == "there-already"
+        assert [url for url in there.values() if not is_listening(url)] == [], "they were not its to end"
+        assert "Traceback" not in (tmp_path / "log").read_text()
+    finally:
+        opensearch_local.removed(node)
 
 
 def test_an_address_that_nobody_answers_at_is_said_in_a_line(

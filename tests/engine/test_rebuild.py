@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -16,15 +12,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from service import erasure, indices, rebuild
+from service import documents, erasure, indices, rebuild
 from service.events import epoch_ms
 from service.index_template import Names
-from service.opensearch import Engine, EngineUnavailableError
+from service.opensearch import Engine
 from service.problems import Unavailable
-from service.rebuild import OvertakenError, Rebuild, Rebuilt
-from service.store import Work
+from service.rebuild import Rebuild
 from tests import opensearch_local
 from tests.engine.index_stage import IndexStage, staged
+from tests.engine.rebuilding import Between, done, event, fill, in_use, new, order, spoil, work
+
+# A machine that is slow has no more to do than another.
+BUSY_EVENTS = 200
+BUSY_SECONDS = 120
 
 Json = dict[str, Any]
 
@@ -35,72 +35,6 @@ def stage(dynamodb_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(rebuild, "ITEMS_AT_A_TIME", 2)
     with staged(dynamodb_url, engine) as stage:
         yield stage
-
-
-def event(stage: IndexStage, number: int, name: str = "Product Viewed", **fields: Any) -> Json:
-    when = stage.shop.now - timedelta(seconds=number)
-    return {
-        "type": "track",
-        "event": name,
-        "messageId": f"m-{number}",
-        "timestamp": when.isoformat(),
-        **fields,
-    }
-
-
-def order(stage: IndexStage, number: int, **fields: Any) -> Json:
-    products = [{"product_id": "p-1", "price": 5, "quantity": 2}]
-    properties = {"orderId": f"o-{number}", "revenue": 12.5, "currency": "EUR", "products": products}
-    return event(stage, number, "Order Completed", properties=properties, **fields)
-
-
-def fill(stage: IndexStage) -> None:
-    """Users, a visitor, one who became a user, and orders; seen by the indexer."""
-    shop = stage.shop
-    for number in range(6):
-        shop.send(event(stage, number, userId=f"u-{number % 3}"))
-        shop.send(event(stage, 10 + number, anonymousId=f"a-{number}"))
-    shop.send(event(stage, 20, anonymousId="a-1", userId="u-1"), order(stage, 21, anonymousId="a-1"))
-    shop.send(order(stage, 22, userId="u-2"))
-    assert stage.index(stage.records()) == []
-
-
-def work(stage: IndexStage, **overrides: Any) -> Work:
-    return Work(stage.shop.table.calls(time.monotonic() + 300), stage.shop.service.settings, stage.shop.now)
-
-
-def new(stage: IndexStage, **options: Any) -> Rebuild:
-    return Rebuild(stage.engine, work(stage), pause=stage.pauses.append, **options)
-
-
-def done(rebuild_: Rebuild) -> Rebuilt:
-    *_, last = rebuild_.run()
-    return last
-
-
-def in_use(stage: IndexStage) -> list[str]:
-    """The indices that are searched, and that there are no others."""
-    names = Names(stage.engine.prefix)
-    there = indices.listed(stage.engine)
-    assert all(index.aliases == {names.events, names.month(index.month)} for index in there)
-    return [f"{index.month} {index.number}" for index in there]
-
-
-def spoil(stage: IndexStage) -> None:
-    """Documents that are missing, that are another's, and that nobody sent."""
-    names = Names(stage.engine.prefix)
-    refresh = {"refresh": "true"}
-    query = {"terms": {"sentAs": ["u-0", "anon_a-1"]}}
-    stage.engine.call("POST", f"/{names.events}/_delete_by_query", {"query": query}, params=refresh)
-    for doc_id, user in (("1", "u-2"), ("2", "nobody")):
-        spoilt = {
-            "user": user,
-            "sentAs": user,
-            "day": "2035-03-15",
-            "receivedAt": epoch_ms(stage.shop.now),
-            "metrics": [],
-        }
-        stage.engine.call("PUT", f"/{names.month('2035-03')}/_doc/{doc_id}", spoilt, params=refresh)
 
 
 def test_an_index_that_is_wrong_is_made_right(stage: IndexStage) -> None:
@@ -188,10 +122,10 @@ def test_what_happens_between_its_steps_is_in_the_index_afterwards(stage: IndexS
     assert in_use(stage) == ["2035-03 2"]
 
 
-def test_a_shop_that_is_really_busy_meanwhile(stage: IndexStage) -> None:
-    """One thread sends, one indexes the stream, and three rebuilds follow one another."""
+def test_a_shop_that_is_really_busy_meanwhile(stage: IndexStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread sends and indexes the stream, and in another three rebuilds follow one another."""
+    monkeypatch.setattr(rebuild, "ITEMS_AT_A_TIME", 10)
     fill(stage)
-    is_over = threading.Event()
     failures: list[BaseException] = []
 
     def rebuild_thrice() -> None:
@@ -201,13 +135,11 @@ def test_a_shop_that_is_really_busy_meanwhile(stage: IndexStage) -> None:
         except BaseException as error:
             failures.append(error)
             raise
-        finally:
-            is_over.set()
 
-    thread = threading.Thread(target=rebuild_thrice)
+    thread = threading.Thread(target=rebuild_thrice, daemon=True)
     thread.start()
     number = 1000
-    while not is_over.is_set():
+    while thread.is_alive() and number < 1000 + BUSY_EVENTS:
         stage.shop.send(event(stage, number, anonymousId=f"b-{number % 7}"))
         if number % 5 == 0:
             stage.shop.send(
@@ -216,7 +148,8 @@ def test_a_shop_that_is_really_busy_meanwhile(stage: IndexStage) -> None:
         if number % 3 == 0:
             assert stage.index(stage.records()) == []
         number += 1
-    thread.join()
+    thread.join(BUSY_SECONDS)
+    assert not thread.is_alive(), "the rebuilds have not come to their end"
     assert stage.index(stage.records()) == []
     print(f"{number - 1000} events meanwhile")
 
@@ -253,142 +186,6 @@ def test_an_erasure_between_reading_and_changing_over_is_kept(stage: IndexStage)
             assert stage.index(stage.records()) == []
     assert not [document for document in stage.documents().values() if document["user"] == "u-0"]
     stage.assert_index_is_the_table()
-
-
-# --- interrupted, or two at once --------------------------------------------------------------------------------------
-
-
-def test_a_fresh_index_that_was_changed_over_to_meanwhile_is_not_deleted(stage: IndexStage) -> None:
-    """The second rebuild has listed it as one that is being filled, and then the first changes over to it."""
-    fill(stage)
-    before = stage.documents()
-    first = new(stage).run()
-    assert "changing over" in (rebuilt.step for rebuilt in first)
-    names = Names(stage.engine.prefix)
-
-    class Late:
-        """An engine that changes over between the second rebuild's list, its second, and what it does next."""
-
-        def __init__(self) -> None:
-            self.lists = 0
-
-        def __getattr__(self, name: str) -> Any:
-            member = getattr(stage.engine, name)
-            if name != "call":
-                return member
-
-            def called(method: str, path: str, *arguments: Any, **options: Any) -> Any:
-                reply = member(method, path, *arguments, **options)
-                if path.endswith("/_alias") and names.filling("2035-03", 2) in str(reply):
-                    self.lists += 1
-                    if self.lists == 2:
-                        next(first)
-                return reply
-
-            return called
-
-    late = Late()
-    second = Rebuild(late, work(stage), pause=stage.pauses.append).run()  # type: ignore[arg-type]
-    next(second)
-    next(second)
-    assert late.lists == 2
-    assert opensearch_local.documents(stage.engine, names.events) == before, "searches go on"
-    *_, last = second
-    list(first)
-
-    assert last.rebuilt == ["2035-03"]
-    assert in_use(stage) == ["2035-03 3"]
-    assert stage.documents() == before
-
-
-@pytest.mark.parametrize("has_reply", [True, False])
-def test_a_change_over_whose_reply_was_lost_is_done(stage: IndexStage, *, has_reply: bool) -> None:
-    """Or was answered when it was sent a second time: that the alias is gone."""
-    fill(stage)
-    before = stage.documents()
-
-    class Losing:
-        lost = 0
-
-        def __getattr__(self, name: str) -> Any:
-            member = getattr(stage.engine, name)
-            if name != "call":
-                return member
-
-            def called(method: str, path: str, *arguments: Any, **options: Any) -> Any:
-                reply = member(method, path, *arguments, **options)
-                if path == "/_aliases" and not self.lost:
-                    self.lost += 1
-                    if not has_reply:
-                        raise EngineUnavailableError
-                    return member(method, path, *arguments, **options)
-                return reply
-
-            return called
-
-    losing = Losing()
-    rebuilt = done(Rebuild(losing, work(stage), pause=stage.pauses.append))  # type: ignore[arg-type]
-
-    assert losing.lost
-    assert rebuilt.rebuilt == ["2035-03"]
-    assert in_use(stage) == ["2035-03 2"]
-    assert stage.documents() == before
-
-
-def test_interrupted_anywhere_it_is_harmless_and_can_be_repeated(stage: IndexStage) -> None:
-    fill(stage)
-    before = stage.documents()
-    names = Names(stage.engine.prefix)
-    steps = len(list(new(stage).run()))
-    for step in range(1, steps + 1):
-        running = new(stage).run()
-        for _ in range(step):
-            next(running)
-        running.close()
-        assert opensearch_local.documents(stage.engine, names.events) == before, step
-    last = done(new(stage))
-
-    assert stage.documents() == before
-    assert last.rebuilt == ["2035-03"]
-    assert len(in_use(stage)) == 1
-
-
-def test_of_two_at_once_the_later_one_goes_on(stage: IndexStage) -> None:
-    fill(stage)
-    before = stage.documents()
-    first = new(stage).run()
-    next(first)
-    next(first)
-    second = done(new(stage))
-
-    with pytest.raises(OvertakenError, match="Another rebuild has begun"):
-        list(first)
-    assert second.rebuilt == ["2035-03"]
-    assert len(in_use(stage)) == 1
-    assert stage.documents() == before
-    stage.assert_index_is_the_table()
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_two_whose_steps_mix_leave_one_whole_index(stage: IndexStage, seed: int) -> None:
-    chance = random.Random(seed)
-    fill(stage)
-    before = stage.documents()
-    running = [new(stage).run(), new(stage).run()]
-    overtaken = 0
-    while running:
-        one = chance.choice(running)
-        try:
-            next(one)
-        except StopIteration:
-            running.remove(one)
-        except OvertakenError:
-            running.remove(one)
-            overtaken += 1
-
-    assert overtaken <= 1
-    assert stage.documents() == before
-    assert len(in_use(stage)) == 1
 
 
 # --- what is not made anew --------------------------------------------------------------------------------------------
@@ -433,10 +230,7 @@ def test_a_month_does_not_lose_what_only_it_has_unless_told_to(stage: IndexStage
     lost = [event(stage, 86_000 + number, userId="lost") for number in range(3)]
     stage.shop.send(*lost)
     assert stage.index(stage.records()) == []
-    table = stage.shop.table
-    for sk, item in stage.shop.partition("USER#lost").items():
-        if sk.startswith("EVENTS#"):
-            table.client.delete_item(TableName=table.name, Key={"PK": item["PK"], "SK": item["SK"]})
+    remove_raw_events(stage, "lost")
     # All of it arrived long before.
     stage.shop.now += timedelta(hours=2)
     before = stage.documents()
@@ -452,6 +246,79 @@ def test_a_month_does_not_lose_what_only_it_has_unless_told_to(stage: IndexStage
     shrunk = done(new(stage, may_shrink=True))
     assert (shrunk.short, shrunk.rebuilt) == ({}, ["2035-03"])
     assert stage.documents() == {doc_id: doc for doc_id, doc in before.items() if doc["user"] != "lost"}
+
+
+def remove_raw_events(stage: IndexStage, user: str) -> None:
+    table = stage.shop.table
+    for sk, item in stage.shop.partition(f"USER#{user}").items():
+        if sk.startswith("EVENTS#"):
+            table.client.delete_item(TableName=table.name, Key={"PK": item["PK"], "SK": item["SK"]})
+
+
+def late(stage: IndexStage, number: int, **fields: Any) -> Json:
+    """An event of 90 minutes ago, or so many seconds before."""
+    return event(stage, 5_400 + number, **fields)
+
+
+def test_an_event_that_was_sent_again_in_other_company_is_not_taken_for_lost(stage: IndexStage) -> None:
+    """The index has the receipt of the first copy, and the fresh one that of the second: in the table's order the item
+    with the earlier event comes first."""
+    again = event(stage, 1, userId="u")
+    stage.shop.send(again)
+    assert stage.index(stage.records()) == []
+    first = epoch_ms(stage.shop.now)
+    stage.shop.now += timedelta(hours=3)
+    stage.shop.send(event(stage, 5 * 3_600, userId="u", messageId="m-0"), again)
+    second = epoch_ms(stage.shop.now)
+    assert stage.index(stage.records()) == []
+    before = receipts(stage)
+    assert before == {"m-0": second, "m-1": first}
+    stage.shop.now += timedelta(minutes=30)
+    rebuilt = done(new(stage))
+
+    assert (rebuilt.short, rebuilt.rebuilt) == ({}, ["2035-03"])
+    assert receipts(stage) == {"m-0": second, "m-1": second}, "or this proves nothing"
+
+
+def receipts(stage: IndexStage) -> dict[str, int]:
+    return {document["messageId"]: document["receivedAt"] for document in stage.documents().values()}
+
+
+def test_events_that_came_late_do_not_make_up_for_lost_ones(stage: IndexStage) -> None:
+    """More of them than were lost; the index in use has them as late too."""
+    stage.shop.send(event(stage, 1, userId="lost"), event(stage, 2, userId="kept"))
+    assert stage.index(stage.records()) == []
+    remove_raw_events(stage, "lost")
+    stage.shop.now += timedelta(hours=3)
+    stage.shop.send(*(late(stage, number, userId="late") for number in range(10, 15)))
+    assert stage.index(stage.records()) == []
+    before = stage.documents()
+    stage.shop.now += timedelta(minutes=30)
+    rebuilt = done(new(stage))
+
+    assert (rebuilt.short, rebuilt.rebuilt) == ({"2035-03": (1, 2)}, [])
+    assert stage.documents() == before
+
+
+def test_what_cannot_be_indexed_is_counted_whenever_it_is_read(
+    stage: IndexStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what arrived after the first reading."""
+    fill(stage)
+    really = documents.document
+
+    def poisoned(raw: Any, *arguments: Any) -> tuple[str, Json]:
+        doc_id, fields = really(raw, *arguments)
+        return doc_id, {**fields, "unheardOf": 1} if raw.event.message_id == "m-100" else fields
+
+    monkeypatch.setattr(documents, "document", poisoned)
+    for rebuilt in new(stage).run():
+        if rebuilt.step == "changing over":
+            assert rebuilt.failed == 0
+            stage.shop.send(event(stage, 100, userId="u-0"))
+
+    assert rebuilt.failed == 1
+    assert [failure["sentAs"] for failure in stage.failures()] == ["u-0"]
 
 
 def test_marks_that_the_stream_has_lost_are_made_up_for(dynamodb_url: str, engine: Engine) -> None:
@@ -486,45 +353,18 @@ def test_marks_that_the_stream_has_lost_are_made_up_for(dynamodb_url: str, engin
 def test_an_erasure_while_months_are_compared_makes_none_short(stage: IndexStage) -> None:
     fill(stage)
     stage.shop.now += timedelta(hours=2)
-    between = Between(stage.engine, "/_count", lambda: erased(stage))
+
+    def erased() -> None:
+        erasure.erase(work(stage), "u-0")
+        assert stage.index(stage.records()) == []
+
+    between = Between(stage.engine, "/_count", erased)
     # The first is of all there is, to know how far it is.
     rebuilt = done(Rebuild(between, work(stage), pause=stage.pauses.append))  # type: ignore[arg-type]
 
     assert between.happened == [2]
     assert (rebuilt.short, rebuilt.rebuilt) == ({}, ["2035-03"])
     stage.assert_index_is_the_table()
-
-
-def erased(stage: IndexStage) -> None:
-    erasure.erase(work(stage), "u-0")
-    assert stage.index(stage.records()) == []
-
-
-class Between:
-    """An engine at whose second call to a path, when that was carried out, something happens."""
-
-    def __init__(self, engine: Engine, path: str, happening: Callable[[], object]) -> None:
-        self._engine = engine
-        self._path = path
-        self._happening = happening
-        self._calls = 0
-        self.happened: list[int] = []
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._engine, name)
-        if name != "call":
-            return member
-
-        def called(method: str, path: str, *arguments: Any, **options: Any) -> Any:
-            reply = member(method, path, *arguments, **options)
-            if path.endswith(self._path):
-                self._calls += 1
-                if self._calls == 2:
-                    self.happened.append(self._calls)
-                    self._happening()
-            return reply
-
-        return called
 
 
 def test_another_tables_index_is_left_alone(stage: IndexStage) -> None:
@@ -542,119 +382,3 @@ def test_another_time_zone_than_the_tables_is_refused(stage: IndexStage) -> None
     with pytest.raises(Unavailable, match="FOOTFALL_TIMEZONE"):
         done(Rebuild(stage.engine, wrong))
     assert stage.documents() == before
-
-
-# --- the engine goes away ---------------------------------------------------------------------------------------------
-
-
-class Failing:
-    """An engine whose every so-manieth call is lost, before or after it was carried out."""
-
-    def __init__(self, engine: Engine, chance: random.Random) -> None:
-        self._engine = engine
-        self._chance = chance
-        self.lost = 0
-
-    def __getattr__(self, name: str) -> Any:
-        member = getattr(self._engine, name)
-        if name not in ("call", "bulk"):
-            return member
-
-        def called(*arguments: Any, **options: Any) -> Any:
-            fate = self._chance.random()
-            if fate < 0.1:
-                self.lost += 1
-                raise EngineUnavailableError
-            reply = member(*arguments, **options)
-            if fate < 0.2:
-                self.lost += 1
-                raise EngineUnavailableError
-            return reply
-
-        return called
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_an_engine_that_loses_calls_ends_it_or_delays_it_and_spoils_nothing(
-    stage: IndexStage, seed: int
-) -> None:
-    fill(stage)
-    before = stage.documents()
-    failing = Failing(stage.engine, random.Random(seed))
-    for _ in range(40):
-        try:
-            running = Rebuild(failing, work(stage), pause=stage.pauses.append)  # type: ignore[arg-type]
-            done(running)
-        except EngineUnavailableError:
-            assert stage.documents().items() >= before.items()
-            continue
-        break
-    assert failing.lost
-    assert done(new(stage)).rebuilt == ["2035-03"]
-    assert stage.documents() == before
-    assert len(in_use(stage)) == 1
-
-
-# --- the command ------------------------------------------------------------------------------------------------------
-
-
-def command(stage: IndexStage, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "AWS_ENDPOINT_URL_DYNAMODB": stage.url,
-        "FOOTFALL_TABLE": stage.shop.table.name,
-        "FOOTFALL_RAW_EVENTS": "1",
-        "FOOTFALL_OPENSEARCH_URL": stage.engine.url,
-        **variables,
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "service", "index", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_the_command_sets_up_rebuilds_and_retires(dynamodb_url: str, opensearch_url: str) -> None:
-    """Under the name that deployments have."""
-    engine = Engine.connect(opensearch_url)
-    try:
-        with staged(dynamodb_url, engine) as stage:
-            set_up = command(stage, "setup")
-            assert (set_up.returncode, set_up.stderr) == (0, "")
-            assert set_up.stdout == f"opensearch 3.8.0 at {opensearch_url} is set up for footfall-events-*\n"
-            stage.shop.send(event(stage, 1, userId="u"), order(stage, 2, userId="u"))
-            assert stage.index(stage.records()) == []
-            # Its raw events are of 2035, and its clock is not.
-            rebuilt = command(stage, "rebuild")
-            assert rebuilt.returncode == 0, rebuilt.stderr
-            assert rebuilt.stdout == "indexed 2 events; 1 months are new: 2035-03\n"
-            assert "RRU" in rebuilt.stderr
-            stage.assert_index_is_the_table()
-            indices.make_month(engine, "2020-01")
-            assert command(stage, "retire").stdout == "deleted 1 months: 2020-01\n"
-            assert command(stage, "retire").stdout == "deleted 0 months\n"
-    finally:
-        opensearch_local.removed(engine)
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        (
-            {"FOOTFALL_OPENSEARCH_URL": ""},
-            "Error: Which cluster? Set FOOTFALL_OPENSEARCH_URL, and FOOTFALL_RAW_EVENTS=1.",
-        ),
-        ({"FOOTFALL_RAW_EVENTS": ""}, "Error: FOOTFALL_OPENSEARCH_URL: search needs FOOTFALL_RAW_EVENTS=1"),
-        ({"FOOTFALL_OPENSEARCH_URL": "http://127.0.0.1:9"}, "Error: Not now: "),
-    ],
-)
-def test_the_command_says_in_one_line_why_it_cannot(
-    stage: IndexStage, variables: dict[str, str], message: str
-) -> None:
-    for name in ("setup", "rebuild", "retire"):
-        said = command(stage, name, **variables)
-        assert (said.returncode, said.stdout) == (1, "")
-        assert said.stderr.startswith(message)
-        assert len(said.stderr.splitlines()) == 1

@@ -693,4 +693,63 @@ READS = [
     ),
 ]
 
-CASES = [*BODIES, *GZIPPED, *NUMBERS, *IDS, *EVENTS, *TIMES, *IDENTITIES, *KEYS, *READS]
+
+def _of(first: str, last: str | None = None) -> dict[str, Any]:
+    return {"from": first, "to": last or first}
+
+
+def search(name: str, kind: str, status: int = 200, code: str | None = None, **fields: Any) -> Case:
+    return Case(name, status, code, json.dumps(fields).encode(), path=f"/v1/search/{kind}", headers=READER)
+
+
+_KINDS: list[tuple[str, dict[str, Any]]] = [
+    ("segments", {"all": [{"event": "Looked"}]}),
+    ("funnels", {"steps": ["Looked"], "windowHours": 8760}),
+    ("breakdowns", {"by": "day", "metric": "users"}),
+    *(("timeseries", {"metric": "events", "interval": unit}) for unit in ("day", "week", "month")),
+    *(
+        ("retention", {"startEvent": "Looked", "returnEvent": "Looked", "unit": unit})
+        for unit in ("day", "week", "month")
+    ),
+]
+_ENDS = {"first": "0001-01-01", "last": "9999-12-31"}
+
+SEARCHES = [
+    *(
+        search(f"the {end} day there is: {kind} {number}", kind, **_of(day), **fields)
+        for end, day in _ENDS.items()
+        for number, (kind, fields) in enumerate(_KINDS)
+    ),
+    *(
+        search(
+            f"the hours of the {end} day there is, {metric}",
+            "timeseries",
+            422,
+            "invalid_range",
+            **_of(day),
+            metric=metric,
+            interval="hour",
+        )
+        for end, day in _ENDS.items()
+        for metric in ("events", "users", "revenue")
+    ),
+    search(
+        "a search of all time",
+        "funnels",
+        422,
+        "invalid_range",
+        steps=[MARK],
+        **_of("0001-01-01", "9999-12-31"),
+    ),
+    search(
+        "a search of a script",
+        "funnels",
+        422,
+        "invalid_request",
+        script=MARK,
+        steps=["x"],
+        **_of("2026-11-22"),
+    ),
+]
+
+CASES = [*BODIES, *GZIPPED, *NUMBERS, *IDS, *EVENTS, *TIMES, *IDENTITIES, *KEYS, *READS, *SEARCHES]

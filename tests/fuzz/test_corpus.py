@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from service.dynamodb import Table, create_table
+from tests import canned_engine
 from tests.builders import (
     counts,
     lambda_client,
@@ -40,10 +41,11 @@ def door(request: pytest.FixtureRequest, dynamodb_client: Any) -> Iterator[tuple
     """One service for all cases, so that what one of them spoils the others meet."""
     name = f"footfall-{uuid.uuid4().hex}"
     create_table(dynamodb_client, name)
-    app = make_app(make_settings(), Table(dynamodb_client, name))
-    opened = lambda_client(app) if request.param == "lambda" else uvicorn_client(app)
-    with opened as client:
-        yield request.param, client
+    with canned_engine.running() as engine:
+        app = make_app(make_settings(opensearch_url=engine.url), Table(dynamodb_client, name))
+        opened = lambda_client(app) if request.param == "lambda" else uvicorn_client(app)
+        with opened as client:
+            yield request.param, client
 
 
 def _named(case: Case) -> str:

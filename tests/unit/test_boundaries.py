@@ -169,9 +169,15 @@ def test_only_the_local_way_starts_engines() -> None:
 
 
 def test_who_searches_writes_nothing() -> None:
-    """A request reads the index; only the sweep, hourly, deletes from it."""
-    may = {"indexer", "lambda_indexer", "rebuild", "cli_index", "lambda_http", "local_search"}
+    """A request reads the index, and asks whose it is; only the sweep, hourly, deletes from it."""
+    may = {"indexer", "lambda_indexer", "rebuild", "cli_index", "lambda_http", "local_search", "service"}
     assert importers(".indices") <= may
+    used = {
+        node.attr
+        for node in ast.walk(TREES["service"])
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "indices"
+    }
+    assert used == {"check_table", "AnotherTableError"}
 
 
 def test_nothing_below_the_routes_knows_them() -> None:

@@ -1,7 +1,8 @@
-"""Which months a rebuild can make anew, and in what portions it reads."""
+"""Which months a rebuild can make anew, in what portions it reads, and how often it tries one."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import rebuild
-from service.rebuild import Rebuilt, first_whole_month
+from service.indexer import Indexed
+from service.opensearch import EngineUnavailableError
+from service.problems import Unavailable
+from service.rebuild import TRIES_MAX, OvertakenError, Rebuild, Rebuilt, first_whole_month
 from service.store import Work
 from tests.builders import make_settings
 
@@ -85,3 +89,82 @@ def test_marks_are_read_by_as_many_as_a_query_takes_and_beside_the_items(
         (["u"], {"w"}),
     ]
     assert list(rebuild._parts(iter([]))) == []
+
+
+# --- a portion, until it is done ------------------------------------------------------------------------------------
+
+
+class Told:
+    """An indexer that answers what it is told to, the last of it for ever, and remembers what it was asked."""
+
+    def __init__(self, *answers: Indexed | Exception) -> None:
+        self._answers = list(answers)
+        self.asked: list[tuple[list[str], set[str]]] = []
+
+    def index_items(self, items: Sequence[str], marks: Collection[str] = ()) -> Indexed:
+        self.asked.append((list(items), set(marks)))
+        answer = self._answers[0] if len(self._answers) == 1 else self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+ABC = ["a", "b", "c"]
+
+
+def tried(told: Told, pauses: list[float]) -> tuple[int, int]:
+    nothing: Any = None
+    indexer: Any = told
+    items: Any = ABC
+    return Rebuild(nothing, nothing, pause=pauses.append)._until_done(indexer, items, {"m"})
+
+
+def test_what_could_not_be_done_is_tried_again_alone_and_counted_once() -> None:
+    told, pauses = Told(Indexed(events=3, failed=1, undone={1}), Indexed(events=1, failed=1)), list[float]()
+
+    assert tried(told, pauses) == (3, 2)
+    assert told.asked == [(ABC, {"m"}), (["b"], {"m"})]
+    assert pauses == [10.0]
+
+
+def test_positions_are_those_of_what_was_tried_last() -> None:
+    told = Told(Indexed(events=3, undone={2, 0}), Indexed(events=2, undone={1}), Indexed(events=1))
+
+    assert tried(told, []) == (3, 0)
+    assert [items for items, _ in told.asked] == [ABC, ["a", "c"], ["c"]]
+
+
+def test_an_engine_that_comes_back_at_the_last_try_is_enough() -> None:
+    told = Told(*[EngineUnavailableError()] * (TRIES_MAX - 1), Indexed(events=3))
+    pauses: list[float] = []
+
+    assert tried(told, pauses) == (3, 0)
+    assert told.asked == [(ABC, {"m"})] * TRIES_MAX
+    assert pauses == [10.0] * (TRIES_MAX - 1)
+
+
+@pytest.mark.parametrize(
+    "answer", [EngineUnavailableError(), Indexed(events=3, undone={0})], ids=["away", "full"]
+)
+def test_an_engine_that_stays_away_ends_it(answer: Indexed | Exception) -> None:
+    """At the last try there is nothing to wait for."""
+    told, pauses = Told(answer), list[float]()
+
+    with pytest.raises(Unavailable):
+        tried(told, pauses)
+    assert len(told.asked) == TRIES_MAX
+    assert pauses == [10.0] * (TRIES_MAX - 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("Another table's.", code="misconfigured"), OvertakenError()],
+    ids=["misconfigured", "overtaken"],
+)
+def test_what_no_patience_mends_ends_it_at_once(error: Exception) -> None:
+    told, pauses = Told(error), list[float]()
+
+    with pytest.raises(type(error)) as raised:
+        tried(told, pauses)
+    assert raised.value is error
+    assert (len(told.asked), pauses) == (1, [])

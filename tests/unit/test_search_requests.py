@@ -126,6 +126,18 @@ def test_a_range_has_400_days(model: type[BaseModel]) -> None:
     assert refused.value.code == "invalid_range"
 
 
+@pytest.mark.parametrize("first", ["0001-01-01", "0001-12-31", "9999-01-01", "9999-12-31"])
+def test_hours_are_of_years_with_days_around_them(first: str) -> None:
+    hourly = MODELS[TimeseriesRequest] | {"interval": "hour"}
+    with pytest.raises(InvalidRequest, match="2 to 9998") as refused:
+        read(TimeseriesRequest, hourly | {"from": first, "to": first})
+    assert refused.value.code == "invalid_range"
+    for model, document in MODELS.items():
+        read(model, document | {"from": first, "to": first})
+    read(TimeseriesRequest, hourly | {"from": "0002-01-01", "to": "0002-02-10"})
+    read(TimeseriesRequest, hourly | {"from": "9998-11-21", "to": "9998-12-31"})
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

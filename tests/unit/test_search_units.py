@@ -54,6 +54,24 @@ def test_hours_are_those_of_the_shops_clock(zone: str, day: str, count: int, sho
     assert found.texts[place : place + len(shown)] == shown
 
 
+@pytest.mark.parametrize("zone", ["Etc/GMT+12", "Pacific/Kiritimati", "America/Los_Angeles", "UTC"])
+@pytest.mark.parametrize("day", [date(2, 1, 1), date(9998, 12, 31)])
+def test_hours_of_the_first_and_the_last_year_that_have_them(zone: str, day: date) -> None:
+    """Those beside them have none: a day there would be looked for outside of the calendar."""
+    found = hours(day, day, ZoneInfo(zone))
+
+    assert len(found.starts) == len(found.texts) == 24
+    assert found.texts[0].startswith(day.isoformat())
+    assert found.texts[-1].startswith(f"{day.isoformat()}T23:")
+
+
+@pytest.mark.parametrize("unit", ["day", "week", "month"])
+def test_units_go_to_the_calendars_ends(unit: str) -> None:
+    assert units(date.min, date.min, unit) == [date.min]
+    (last,) = units(date.max, date.max, unit)
+    assert unit_of(last, unit) == last <= date.max
+
+
 @given(
     zone=st.sampled_from(["Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "America/St_Johns", "UTC"]),
     first=DAYS,
