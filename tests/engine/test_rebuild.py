@@ -124,7 +124,7 @@ def test_what_happens_between_its_steps_is_in_the_index_afterwards(stage: IndexS
 
 def test_a_shop_that_is_really_busy_meanwhile(stage: IndexStage, monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread sends and indexes the stream, and in another three rebuilds follow one another."""
-    monkeypatch.setattr(rebuild, "ITEMS_AT_A_TIME", 10)
+    monkeypatch.setattr(rebuild, "ITEMS_AT_A_TIME", 50)
     fill(stage)
     failures: list[BaseException] = []
 
