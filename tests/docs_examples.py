@@ -20,7 +20,6 @@ import io
 import json
 import re
 import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -33,10 +32,10 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from service import dev, identities
-from service.dynamodb import Table, connect, create_table
+from service.dynamodb import Table, connect
 from service.problems import Unavailable
 from tests import dynamodb_local
-from tests.builders import NOON, Clock, lambda_client, make_app, make_settings
+from tests.builders import NOON, Clock, lambda_client, make_app, make_settings, new_table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = ("data-model.md", "api.md")
@@ -61,7 +60,7 @@ class Rendered:
 
 def render(page: str, client: Any) -> Rendered:
     """The page with each reply and item as the service makes it now. `client` is botocore's, of an engine."""
-    table = _new_table(client)
+    table = new_table(client, "docs")
     settings = make_settings(
         write_keys=frozenset({dev.DEV_WRITE_KEY}),
         secret_key_hashes=frozenset({hashlib.sha256(dev.DEV_SECRET_KEY.encode()).digest()}),
@@ -88,16 +87,6 @@ def render(page: str, client: Any) -> Rendered:
             lines += block
     result.text = "\n".join(lines) + "\n"
     return result
-
-
-def _new_table(client: Any) -> Table:
-    table = Table(client, f"docs-{uuid.uuid4().hex}")
-    create_table(client, table.name)
-    # The engine deletes what has expired by its own clock, which is not the page's.
-    client.update_time_to_live(
-        TableName=table.name, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expiresAt"}
-    )
-    return table
 
 
 def _parts(page: str) -> Iterator[tuple[str, list[str]]]:

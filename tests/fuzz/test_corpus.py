@@ -6,7 +6,6 @@ import contextlib
 import re
 import socket
 import time
-import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -14,13 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from service.dynamodb import Table, create_table
 from tests.builders import (
     counts,
     lambda_client,
     make_app,
     make_event,
     make_settings,
+    new_table,
     post,
     rejections,
     totals,
@@ -38,9 +37,7 @@ took: dict[str, float] = {}
 @pytest.fixture(scope="module", params=["lambda", "uvicorn"])
 def door(request: pytest.FixtureRequest, dynamodb_client: Any) -> Iterator[tuple[str, httpx.Client]]:
     """One service for all cases, so that what one of them spoils the others meet."""
-    name = f"footfall-{uuid.uuid4().hex}"
-    create_table(dynamodb_client, name)
-    app = make_app(make_settings(), Table(dynamodb_client, name))
+    app = make_app(make_settings(), new_table(dynamodb_client, "footfall"))
     opened = lambda_client(app) if request.param == "lambda" else uvicorn_client(app)
     with opened as client:
         yield request.param, client
