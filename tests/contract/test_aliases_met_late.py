@@ -102,3 +102,10 @@ def test_a_merge_asked_for_after_an_erasure_waits_for_a_clock_that_is_behind_it(
 
     assert shop.send(30, "m", at=20, type="identify", anonymousId="a", userId="u") == ACCEPTED
     assert shop.item(keys.alias_key("anon_a"))["userId"] == {"S": "u"}
+
+
+def test_an_erasure_by_a_clock_that_is_behind_takes_nothing_back_of_the_one_before(shop: Shop) -> None:
+    first = shop.erase(10, "u")
+
+    assert shop.erase(5, "u").erased_at == first.erased_at + 1
+    assert shop.send(30, "m", at=7, userId="u") == (0, 0, ["erased"])
