@@ -233,7 +233,7 @@ class _Target:
         if self.own.merged_into:
             self.owner = Owner(self.own.merged_into, self.own.merge_began_ms)
             # What was erased before the merge does not come back through it.
-            self.erased_at = max(self.erased_at, self.own.erased_at)
+            self._not_before(self.own.erased_at)
             self.own, self.is_read = StoredDay(self.day), False
             self.asked = set()
 
@@ -243,21 +243,24 @@ class _Target:
 
     def _current(self, owner: Owner, item: Raw | None) -> StoredDay:
         stored = stored_day(item) if item else StoredDay(self.day)
-        if owner.since_ms is not None and stored.erased_at >= owner.since_ms:
+        if owner.since_ms is not None and stored.is_erased_since(owner.since_ms):
             # The alias or seal that led here was read before the erasure. Sent again, it leads elsewhere.
             raise Unavailable
         return stored
 
     def _met_mark(self, item: Raw) -> None:
-        self.erased_at = max(self.erased_at, erased_at_of(item))
+        self._not_before(erased_at_of(item))
         if AliasItem.user_id.attr_name in item:
             assert self.follow is not None
             alias = self.follow(self.owner.distinct_id)
             assert alias.user_id is not None
             self.owner = Owner(alias.user_id, alias.begun_ms)
-            self.erased_at = max(self.erased_at, alias.erased_at)
+            self._not_before(alias.erased_at)
             self.own, self.is_read = StoredDay(self.day), False
             self.asked = set()
+
+    def _not_before(self, erased_at: int) -> None:
+        self.erased_at = max(self.erased_at, erased_at)
 
     def _met_claim(self, order_id: str, _: Raw) -> None:
         self.orders.add(order_id)

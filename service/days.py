@@ -46,6 +46,11 @@ class StoredDay:
         """Whether it is among the events counted here."""
         return event.message_hash in self.seen and event.message_hash not in self.elsewhere
 
+    def is_erased_since(self, began_ms: int) -> bool:
+        """Whether an erasure ended the merge that began then, in epoch milliseconds: its time is after that of every
+        merge it ends."""
+        return self.erased_at > began_ms
+
 
 @dataclass(slots=True)
 class Addition:

@@ -191,16 +191,13 @@ def finish(work: Work, anonymous_id: str, alias: Alias, days_moved: int) -> Alia
             work.calls.update_action(
                 keys.alias_key(anonymous_id),
                 [AliasItem.status.set(MERGED), AliasItem.days.set(days_moved)],
-                AllOf(AliasItem.status == MERGING, AliasItem.started_at == alias.started_at),
+                # Another request may have finished it meanwhile, and has moved as many.
+                AliasItem.started_at == alias.started_at,
             ),
             work.calls.delete_action(keys.pending_key(alias.started_at, anonymous_id)),
         )
-    except TransactionFailedError as failed:
-        finished = _alias(failed.items[0]) if failed.items[0] else None
-        if finished is None or not finished.is_merged:
-            raise Unavailable from None
-        # Somebody else has finished it meanwhile.
-        return finished
+    except TransactionFailedError:
+        raise Unavailable from None
     return replace(alias, status=MERGED, days=days_moved)
 
 
@@ -214,7 +211,7 @@ def _close(work: Work, anonymous_id: str, alias: Alias, day: str, stored: Stored
 
 def _is_as_read(alias: Alias, stored: StoredDay) -> tuple[Condition, Condition]:
     """Raises Unavailable for a day that was erased since the merge began: it is no longer this merge's."""
-    if stored.erased_at >= alias.begun_ms:
+    if stored.is_erased_since(alias.begun_ms):
         raise Unavailable
     erased_at = DayItem.erased_at
     return (

@@ -10,6 +10,7 @@ import itertools
 import json
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -23,7 +24,7 @@ from fastapi.routing import iter_route_contexts
 from service import identities
 from service.app import create_app
 from service.dev import with_cors
-from service.dynamodb import Table
+from service.dynamodb import Table, create_table
 from service.gateway import as_lambda
 from service.keys import Key
 from service.models import Item
@@ -50,6 +51,22 @@ class Clock:
 
     def move(self, **amount: float) -> None:
         self.now += timedelta(**amount)
+
+
+def new_table(client: Any, kind: str) -> Table:
+    """A table nobody else has, made as the service makes its own; its name begins with `kind`."""
+    name = f"{kind}-{uuid.uuid4().hex}"
+    assert create_table(client, name)
+    keep_all(client, name)
+    return Table(client, name)
+
+
+def keep_all(client: Any, table: str) -> None:
+    """Turn TTL off: the engine deletes what has expired by today's clock, and the clocks of tests stand elsewhere."""
+    client.update_time_to_live(
+        TableName=table,
+        TimeToLiveSpecification={"Enabled": False, "AttributeName": Item.expires_at.attr_name},
+    )
 
 
 def make_settings(**overrides: Any) -> Settings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import uuid
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -157,12 +156,10 @@ def dynamodb_client(dynamodb_url: str) -> Any:
 
 @pytest.fixture
 def table(dynamodb_client: Any) -> Table:
-    """A new table of this test's own, made as the service makes its own."""
-    from service.dynamodb import Table, create_table
+    """A new table of this test's own."""
+    from tests.builders import new_table
 
-    name = f"footfall-{uuid.uuid4().hex}"
-    assert create_table(dynamodb_client, name)
-    return Table(dynamodb_client, name)
+    return new_table(dynamodb_client, "footfall")
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ import json
 import re
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -35,7 +34,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
 from service import dev, identities
-from service.dynamodb import Table, connect, create_table
+from service.dynamodb import Table, connect
 from service.index_template import Names
 from service.opensearch import Engine
 from service.problems import Unavailable
@@ -43,7 +42,7 @@ from service.rebuild import Rebuild
 from service.service import Service
 from service.store import Work
 from tests import dynamodb_local, opensearch_local
-from tests.builders import NOON, Clock, lambda_client, make_app, make_settings
+from tests.builders import NOON, Clock, lambda_client, make_app, make_settings, new_table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = ("data-model.md", "api.md")
@@ -70,7 +69,7 @@ class Rendered:
 def render(page: str, client: Any, engine: Engine) -> Rendered:
     """The page with each reply and item as the service makes it now. `client` is botocore's, of DynamoDB Local;
     `engine` is set up and holds nothing."""
-    table = _new_table(client)
+    table = new_table(client, "docs")
     settings = make_settings(
         write_keys=frozenset({dev.DEV_WRITE_KEY}),
         secret_key_hashes=frozenset({hashlib.sha256(dev.DEV_SECRET_KEY.encode()).digest()}),
@@ -108,16 +107,6 @@ def _index(engine: Engine, table: Table, app: FastAPI) -> None:
         pass
     engine.call("POST", f"/{Names(engine.prefix).events}/_refresh")
     service.engine = engine
-
-
-def _new_table(client: Any) -> Table:
-    table = Table(client, f"docs-{uuid.uuid4().hex}")
-    create_table(client, table.name)
-    # The engine deletes what has expired by its own clock, which is not the page's.
-    client.update_time_to_live(
-        TableName=table.name, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expiresAt"}
-    )
-    return table
 
 
 def _parts(page: str) -> Iterator[tuple[str, list[str]]]:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import http.client
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,18 +17,17 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests import server
-from tests.conftest import skip_or_fail
+from tests.chromium import launched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 Found = TypeVar("Found")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WAIT_SECONDS = 30
 SECRET = {"Authorization": "Bearer dev-secret-key"}
-# Of one hop, or the server's own.
-_NOT_FORWARDED = {"connection", "host", "keep-alive", "server", "transfer-encoding"}
+# Of one hop, or the server's own. Its Date would be old when the gate is slow to pass it on.
+_NOT_FORWARDED = {"connection", "date", "host", "keep-alive", "server", "transfer-encoding"}
 # As the gateway lets pages of other origins read what it answers by itself.
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -37,9 +35,9 @@ _CORS = {
 }
 
 
-def until(condition: Callable[[], Found]) -> Found:
+def until(condition: Callable[[], Found], seconds: float = WAIT_SECONDS) -> Found:
     """Wait for something true, and hand it over."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
@@ -89,6 +87,8 @@ class Gate:
     def __init__(self, service_url: str) -> None:
         self._service = urlsplit(service_url).netloc
         self.posts: list[Post] = []
+        # The messageIds that the service has decided. A request is noted in `posts` before it is passed on.
+        self.arrived: set[str] = set()
         self.preflights = 0
         self.faults: collections.deque[Fault] = collections.deque()
         self.always: Fault | None = None
@@ -98,6 +98,7 @@ class Gate:
     def clear(self) -> None:
         """Forget what came, and spoil nothing any more."""
         self.posts.clear()
+        self.arrived.clear()
         self.faults.clear()
         self.always = None
         self.exposes = True
@@ -141,7 +142,17 @@ class Gate:
             }
             if not self.exposes:
                 kept.pop("access-control-expose-headers", None)
-            return reply.status, kept, reply.read()
+            text = reply.read()
+            if handler.command == "POST" and reply.status == 200:
+                self.arrived |= _message_ids(body)
+            return reply.status, kept, text
+
+
+def _message_ids(body: bytes) -> set[str]:
+    """Those of a batch; none of anything else."""
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        return {event["messageId"] for event in json.loads(body)["batch"]}
+    return set()
 
 
 def _reply(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -251,13 +262,48 @@ class Stage:
         """A tab in which a page of the shop has loaded and its page view is made."""
         page = (visitor or self.visitor()).new_page()
         page.goto(self.shop.url + path)
-        page.evaluate("new Promise((resolve) => setTimeout(resolve))")
+        settle(page)
         return page
+
+    def visit_in_stopped_time(self) -> Page:
+        """The same where time stands still until `page.clock` runs it. The page is ten milliseconds old."""
+        visitor = self.visitor()
+        # Playwright plays this back in each new page, so its time never ran, however slow the machine is.
+        now = time.time()
+        visitor.clock.install(time=now)
+        visitor.clock.pause_at(now)
+        # Without it performance.now() might be 0, which no page's is and which the SDK takes for "not visible".
+        visitor.clock.run_for(1_000)
+        page = visitor.new_page()
+        page.goto(self.shop.url)
+        visitor.clock.run_for(10)
+        return page
+
+    def move_on(self, page: Page, path: str = "/next", referer: str | None = None) -> None:
+        """Go to another page in the same tab, until its page view is made and what the one before had has arrived.
+
+        Not where something is spoiled: the one before sends once, and what fails waits for minutes.
+        """
+        waiting = {event["messageId"] for event in queued(page)}
+        page.goto(self.shop.url + path, referer=referer)
+        settle(page)
+        until(lambda: waiting <= self.gate.arrived)
 
     def counted(self, user_id: str, **days: str) -> dict[str, Any]:
         """The totals of a user that are not zero."""
         totals: dict[str, Any] = self.metrics(user_id, **days)["totals"]
         return {name: value for name, value in totals.items() if value}
+
+    def until_counted(
+        self, user_id: str, expected: dict[str, Any], meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
+        """Wait until a user's totals are these, doing something before each look."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        meanwhile()
+        while (found := self.counted(user_id)) != expected:
+            assert time.monotonic() < deadline, f"{found} and not {expected}"
+            time.sleep(0.02)
+            meanwhile()
 
     def metrics(self, user_id: str, **days: str) -> dict[str, Any]:
         """What the service answers about a user."""
@@ -268,7 +314,7 @@ class Stage:
 
 
 def _around(stack: contextlib.ExitStack, environment: Mapping[str, str]) -> tuple[Gate, Shop, httpx.Client]:
-    started = stack.enter_context(server.running(environment))
+    started = stack.enter_context(server.running(server.at_noon() | dict(environment)))
     gate = Gate(started.url)
     shop = Shop(stack.enter_context(_serving(gate.answer)))
     shop.url = stack.enter_context(_serving(shop.answer))
@@ -290,28 +336,29 @@ def restaged(stage: Stage, environment: Mapping[str, str]) -> Iterator[Stage]:
 @contextlib.contextmanager
 def staged() -> Iterator[Stage]:
     """A service, a gate in front of it, a shop, and a browser."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        skip_or_fail("the Python package playwright is not installed")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        skip_or_fail("no Chromium on the PATH (Debian: apt-get install chromium)")
     with contextlib.ExitStack() as stack:
         gate, shop, service = _around(stack, {})
-        playwright = stack.enter_context(sync_playwright())
-        # Its sandbox needs rights that root in a container does not have; the pages are our own. Playwright turns the
-        # back/forward cache off, which visitors have.
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            args=["--no-sandbox"],
-            ignore_default_args=["--disable-back-forward-cache"],
-        )
-        stack.callback(browser.close)
+        # Playwright turns the back/forward cache off, which visitors have.
+        browser = stack.enter_context(launched(ignore_default_args=["--disable-back-forward-cache"]))
         yield Stage(gate, shop, browser, service)
 
 
+# --- what is counted --------------------------------------------------------------------------------------------------
+
+ONE_VIEW = {"activeDays": 1, "sessions": 1, "events": 1, "pageViews": 1}
+
+
+def view_and(named: dict[str, int]) -> dict[str, Any]:
+    """The page view of the visit, and other events by name."""
+    return ONE_VIEW | {"events": 1 + sum(named.values()), "byEvent": named}
+
+
 # --- what a page says -------------------------------------------------------------------------------------------------
+
+
+def settle(page: Page) -> None:
+    """Wait until tasks that the page has set for now are done, such as a page view."""
+    page.evaluate("new Promise((resolve) => setTimeout(resolve))")
 
 
 def identity(page: Page) -> str:
@@ -334,13 +381,9 @@ def queued(page: Page) -> list[dict[str, Any]]:
     return [entry["e"] for text in texts for entry in json.loads(text)]
 
 
-def is_one_left(page: Page) -> bool:
-    """Whether another tab has been left, and something waits in its queue."""
-    script = (
-        "Object.entries(localStorage).some(([key, value]) => key.startsWith('footfall.b.') && value === '0')"
-    )
-    found: bool = page.evaluate(script)
-    return found
+def queues(page: Page) -> list[str]:
+    """The keys of every queue, one for each tab in which something waits; cheaper than what is in them."""
+    return [key for key in stored(page) if key.startswith("footfall.q.")]
 
 
 def flush(page: Page) -> bool:

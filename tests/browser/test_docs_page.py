@@ -5,23 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
-import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests import server
-from tests.conftest import skip_or_fail
+from tests.chromium import launched
 
-# The browser is the system's own: Debian and most others name it so.
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-try:
-    from playwright.sync_api import Browser, Page, sync_playwright
-except ImportError:
-    skip_or_fail("the Python package playwright is not installed")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 STRICT_POLICY = {
     "default-src": "'none'",
@@ -67,14 +62,8 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        skip_or_fail("no Chromium on the PATH (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        # Its sandbox needs rights that root in a container does not have; the page is our own.
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with launched() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

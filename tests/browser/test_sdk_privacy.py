@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.browser.shop import Fault, Stage, flush, identity, queued, stored, until
+from tests.browser.shop import ONE_VIEW, Fault, Stage, flush, identity, queued, settle, stored, until
 
 GPC = "Object.defineProperty(Navigator.prototype, 'globalPrivacyControl', { get: () => true });"
-ONE_VIEW = {"activeDays": 1, "sessions": 1, "events": 1, "pageViews": 1}
 BUSY = "footfall.track('Click'); footfall.identify('u-consent'); footfall.page(); footfall.reset(); footfall.flush()"
 
 
@@ -39,7 +38,7 @@ def test_with_the_answer_the_page_counts_and_the_next_one_remembers(stage: Stage
     page = stage.visit()
     page.evaluate("footfall.track('Before'); footfall.setConsent(true); footfall.setConsent(true)")
     page.evaluate("footfall.track('After')")
-    page.goto(stage.shop.url + "/next")
+    stage.move_on(page)
     flush(page)
 
     assert stage.counted(identity(page)) == ONE_VIEW | {
@@ -56,6 +55,9 @@ def test_a_refusal_removes_everything_and_lasts(stage: Stage) -> None:
     other.evaluate("footfall.track('Click')")
     assert queued(page)
     page.evaluate("footfall.setConsent(false)")
+    until(
+        lambda: other.evaluate("localStorage['footfall.consent']") == "0"
+    )  # storage reaches other tabs late
     for tab in (page, other):
         tab.evaluate(BUSY)
     page.goto(stage.shop.url + "/next")
@@ -121,7 +123,7 @@ def test_an_explicit_yes_to_this_shop_outweighs_the_signal_to_all(stage: Stage) 
     visitor.add_init_script(GPC)
     page = stage.visit(visitor)
     page.evaluate("footfall.setConsent(true)")
-    page.goto(stage.shop.url + "/next")
+    stage.move_on(page)
     flush(page)
 
     assert stage.counted(identity(page)) == ONE_VIEW | {"events": 2, "pageViews": 2}
@@ -130,7 +132,8 @@ def test_an_explicit_yes_to_this_shop_outweighs_the_signal_to_all(stage: Stage) 
 def test_no_query_string_and_no_fragment_is_sent(stage: Stage) -> None:
     page = stage.visit(path="/reset?token=secret&utm_source=mail&utm_campaign=autumn#secret")
     page.evaluate("history.pushState({}, '', '/account?email=secret')")
-    page.goto(stage.shop.url + "/next", referer=stage.shop.url + "/account?email=secret")
+    settle(page)
+    stage.move_on(page, referer=stage.shop.url + "/account?email=secret")
     flush(page)
     first, second, third = (event["context"] for event in stage.gate.events())
 
@@ -190,6 +193,7 @@ def test_without_local_storage_a_cookie_remembers(stage: Stage) -> None:
     first = identity(page)
     flush(page)
     page.goto(stage.shop.url + "/next")
+    settle(page)
     flush(page)
 
     assert identity(page) == first
@@ -214,13 +218,10 @@ def test_full_storage_loses_nothing(stage: Stage, when: str) -> None:
     flush(page)
     first = identity(page)
     page.goto(stage.shop.url + "/next")
+    settle(page)
     flush(page)
 
     assert identity(page) == first
     assert page.evaluate("footfall.lost") == 0
-    until(lambda: flush(page) and stage.counted(first).get("events") == 28)
-    assert stage.counted(first) == ONE_VIEW | {
-        "events": 28,
-        "pageViews": 2,
-        "byEvent": {"Click": 1, "More": 25},
-    }
+    expected = ONE_VIEW | {"events": 28, "pageViews": 2, "byEvent": {"Click": 1, "More": 25}}
+    stage.until_counted(first, expected, lambda: flush(page))

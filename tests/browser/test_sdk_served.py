@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.browser.shop import STUB, Stage, flush, identity, until
+from tests.browser.shop import ONE_VIEW, STUB, Stage, flush, identity, until
 from tests.conftest import skip_or_fail
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,7 +24,6 @@ ABOUT: dict[str, Any] = json.loads((SERVED / "footfall.json").read_text(encoding
 VERSION = ABOUT["version"]
 GUIDE = (ROOT / "docs" / "sdk.md").read_text(encoding="utf-8")
 GZIP_BYTES_MAX = 5_000
-ONE_VIEW = {"activeDays": 1, "sessions": 1, "events": 1, "pageViews": 1}
 
 
 def integrity(content: bytes) -> str:

@@ -1,41 +1,19 @@
-"""The system's Chromium on a shop's pages, which are of another origin than the service."""
+"""A browser on a shop's pages, which are of another origin than the service."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from tests.conftest import skip_or_fail
-
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
-# The browser is the system's own: Debian and most others name it so.
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DEADLINE_SECONDS = 30
 _TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
-
-
-@contextlib.contextmanager
-def browser() -> Iterator[Browser]:
-    """A Chromium without a window."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        skip_or_fail("the Python package playwright is not installed")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        skip_or_fail("no Chromium on the PATH (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        # Its sandbox needs rights that root in a container does not have; the page is our own.
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 def until(page: Page, is_so: Callable[[], bool], what: str) -> None:

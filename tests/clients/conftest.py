@@ -26,7 +26,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[str]:
-    with server.running() as started:
+    with server.running(server.at_noon()) as started:
         yield started.url
 
 

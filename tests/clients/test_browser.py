@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.chromium import launched
 from tests.clients import chromium, snippets, visit
 from tests.clients.conftest import Run
 from tests.clients.gateway import Deed, Gateway
@@ -47,7 +48,7 @@ class Tab:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium.browser() as started:
+    with launched() as started:
         yield started
 
 

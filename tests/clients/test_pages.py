@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.chromium import launched
 from tests.clients import chromium, snippets, visit
 from tests.clients.conftest import HERE, Run
 from tests.clients.gateway import Deed, Gateway
@@ -52,7 +53,7 @@ SHOP_AND_LOGIN = """(words) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium.browser() as started:
+    with launched() as started:
         yield started
 
 
@@ -104,10 +105,9 @@ def _check(page: Page, wire: Gateway, service: str, one: visit.Visit, counted: d
         return counted | {"events": counted["events"] + len(left)} | used
 
     # How long the page before was used may arrive after all that this page has sent.
-    for _ in range(50):
-        if visit.counted(service, one.user) == expected():
-            break
-        page.wait_for_timeout(100)
+    chromium.until(
+        page, lambda: visit.counted(service, one.user) == expected(), "what has arrived is counted"
+    )
     (visitor,) = {event["anonymousId"] for event in wire.events() if "anonymousId" in event}
     visit.check(service, one.user, visitor.removeprefix("anon_"), expected())
 

@@ -54,7 +54,7 @@ def metrics(url: str, id_: str) -> dict[str, Any]:
 
 
 def counted(url: str, id_: str) -> dict[str, Any]:
-    """All that is not zero in somebody's totals. A visit around midnight has two active days."""
+    """All that is not zero in somebody's totals but the number of days, which is one."""
     totals = metrics(url, id_)["totals"]
     return {name: value for name, value in totals.items() if value and name != "activeDays"}
 

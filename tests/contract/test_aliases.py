@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -12,12 +11,13 @@ import pytest
 
 from service import ingest, keys
 from service.capacity import Capacity
-from service.dynamodb import Calls, Table, create_table
+from service.dynamodb import Calls
 from service.events import Event
 from service.models import Raw
 from service.problems import Unavailable
 from service.store import Work
 from tests import faults
+from tests.builders import new_table
 from tests.engine.conftest import NOON
 from tests.engine.test_overtaken import ACCEPTED, OLD, READ, STUCK_SECONDS, TRANSACT, Before, Shop
 
@@ -35,9 +35,7 @@ class Stale(Calls):
 
 @pytest.fixture
 def shop(dynamodb_client: Any) -> Shop:
-    name = f"aliases-{uuid.uuid4().hex}"
-    create_table(dynamodb_client, name)
-    return Shop(Table(dynamodb_client, name))
+    return Shop(new_table(dynamodb_client, "aliases"))
 
 
 def stale_work(shop: Shop, seconds: float, alias: Raw | None) -> Work:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from service import ingest, keys
-from service.dynamodb import Table, create_table
 from service.problems import Unavailable
 from tests import faults
+from tests.builders import new_table
 from tests.contract.test_aliases import alias_of_a, read, stale_work
 from tests.engine.conftest import NOON
 from tests.engine.test_overtaken import ACCEPTED, OLD, READ, TRANSACT, Before, Counts, Shop
@@ -23,9 +22,7 @@ TODAY_OF_U = ("USER#u", f"DAY#{NOON.date()}")
 
 @pytest.fixture
 def shop(dynamodb_client: Any) -> Shop:
-    name = f"late-{uuid.uuid4().hex}"
-    create_table(dynamodb_client, name)
-    return Shop(Table(dynamodb_client, name))
+    return Shop(new_table(dynamodb_client, "late"))
 
 
 def test_an_import_whose_visitor_becomes_a_user_meanwhile_is_the_users(shop: Shop) -> None:
@@ -105,3 +102,10 @@ def test_a_merge_asked_for_after_an_erasure_waits_for_a_clock_that_is_behind_it(
 
     assert shop.send(30, "m", at=20, type="identify", anonymousId="a", userId="u") == ACCEPTED
     assert shop.item(keys.alias_key("anon_a"))["userId"] == {"S": "u"}
+
+
+def test_an_erasure_by_a_clock_that_is_behind_takes_nothing_back_of_the_one_before(shop: Shop) -> None:
+    first = shop.erase(10, "u")
+
+    assert shop.erase(5, "u").erased_at == first.erased_at + 1
+    assert shop.send(30, "m", at=7, userId="u") == (0, 0, ["erased"])

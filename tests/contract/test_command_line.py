@@ -15,6 +15,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -163,7 +164,7 @@ def test_the_embedded_engine_counts_once_and_marks_its_prices_as_estimated() -> 
         assert user.json()["anonymousIds"] == ["anon_a1"]
 
 
-def test_it_uses_a_dynamodb_and_makes_its_table_there(dynamodb_url: str) -> None:
+def test_it_uses_a_dynamodb_and_makes_its_table_there(dynamodb_url: str, dynamodb_client: Any) -> None:
     environment = {
         "AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url,
         "FOOTFALL_TABLE": f"run-{uuid.uuid4().hex}",
@@ -179,6 +180,8 @@ def test_it_uses_a_dynamodb_and_makes_its_table_there(dynamodb_url: str) -> None
     assert dynamodb_url in output
     assert answer["firstDay"] == answer["lastDay"]
     assert answer["firstDay"] is not None
+    kept = dynamodb_client.describe_time_to_live(TableName=environment["FOOTFALL_TABLE"])
+    assert kept["TimeToLiveDescription"] == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expiresAt"}
 
 
 def test_an_interrupt_stops_it_at_once_and_quietly() -> None:

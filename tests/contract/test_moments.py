@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import pytest
 
 from service import ingest, keys
-from service.dynamodb import Table, create_table
+from service.dynamodb import Table
 from service.problems import Unavailable
 from service.sweep import Swept
 from tests import faults
-from tests.builders import counts, lambda_client, make_app, make_event, make_settings, post
+from tests.builders import counts, lambda_client, make_app, make_event, make_settings, new_table, post
 from tests.engine.conftest import NOON
 from tests.engine.test_overtaken import ACCEPTED, Counts, Shop
 
@@ -24,9 +23,7 @@ CLAIM_SECONDS = 400 * 86_400
 
 @pytest.fixture
 def shop(dynamodb_client: Any) -> Shop:
-    name = f"moments-{uuid.uuid4().hex}"
-    create_table(dynamodb_client, name)
-    return Shop(Table(dynamodb_client, name))
+    return Shop(new_table(dynamodb_client, "moments"))
 
 
 def test_what_a_visitor_did_until_the_erasure_does_not_come_back_through_a_merge(shop: Shop) -> None:

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,8 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[server.Server]:
-    """A server as `make run` starts it, in a zone where it is noon: no midnight comes between two commands."""
-    ahead = 12 - datetime.now(UTC).hour
-    # The signs of these names are turned round: Etc/GMT-5 is five hours ahead.
-    with server.running({"FOOTFALL_TIMEZONE": f"Etc/GMT{-ahead:+d}" if ahead else "UTC"}) as running:
+    """A server as `make run` starts it, where no midnight comes between two commands."""
+    with server.running(server.at_noon()) as running:
         yield running
 
 

@@ -247,3 +247,10 @@ def test_an_import_takes_no_day_that_would_expire_at_once(table: Table) -> None:
 def test_a_ttl_longer_than_since_2000_takes_all_of_it(table: Table) -> None:
     with shop(table, NOON, day_ttl_days=36_500) as client:
         assert counts(imported(client, instants("2000-01-01T00:00:00Z", "1999-12-31T23:59:59Z"))) == (1, 0, 1)
+
+
+def test_no_table_of_a_test_expires_by_the_clock_of_today(table: Table) -> None:
+    """What expired at the noon of these tests, or will, is for them to look at."""
+    described = table.client.describe_time_to_live(TableName=table.name)
+
+    assert described["TimeToLiveDescription"]["TimeToLiveStatus"] == "DISABLED"

@@ -11,7 +11,7 @@ import pytest
 from service.dynamodb import Table
 from tests.engine.shop import Shop, new_table, opened
 
-# A day to come: the engine deletes what has expired by its own clock, and nothing made on this day has.
+# A day to come: nothing made on it has expired by the clock of any process.
 NOON = datetime(2035, 3, 15, 12, tzinfo=UTC)
 
 

@@ -27,6 +27,7 @@ from service.raw_events import read
 from service.store import Work
 from service.stream import Poller
 from tests import opensearch_local
+from tests.builders import keep_all
 from tests.engine.conftest import NOON
 from tests.engine.shop import Json, Shop, opened
 
@@ -199,6 +200,7 @@ def stream_table(url: str) -> Table:
     client = connect(url)
     name = f"stream-{uuid.uuid4().hex}"
     create_table(client, name, has_stream=True)
+    keep_all(client, name)
     return Table(client, name)
 
 

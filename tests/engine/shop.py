@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -20,9 +19,10 @@ from typing import Any
 import httpx
 
 from service.app import create_app
-from service.dynamodb import Table, connect, create_table
+from service.dynamodb import Table, connect
 from service.service import Service
 from service.settings import load_settings
+from tests import builders
 
 WRITE_KEY = "write-key"
 SECRET_KEY = "secret-key"
@@ -118,10 +118,7 @@ class Shop:
 
 def new_table(url: str) -> Table:
     """A table nobody else has."""
-    client = connect(url)
-    name = f"shop-{uuid.uuid4().hex}"
-    create_table(client, name)
-    return Table(client, name)
+    return builders.new_table(connect(url), "shop")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from service.dynamodb import connect, create_table
 from tests import explorer
+from tests.builders import keep_all
 
 TABLE = "explored"
 
@@ -52,6 +53,7 @@ def test_dynamodb_takes_every_step_the_explorer_took(
     engine, _ = explored
     client = connect(dynamodb_url)
     create_table(client, TABLE)
+    keep_all(client, TABLE)
     contents_there: dict[Any, Any] = {}
     assert len(engine.steps) > 300
 

@@ -20,14 +20,14 @@ import pytest
 
 from service import days, erasure, identities, ingest, keys, merge, person
 from service.capacity import Capacity
-from service.dynamodb import Calls, Table, create_table
+from service.dynamodb import Calls, Table
 from service.events import Event, epoch_ms
 from service.models import Raw
 from service.problems import Unavailable
 from service.settings import Settings
 from service.store import Work
 from service.sweep import Swept, sweep
-from tests.builders import item_at, items, make_settings
+from tests.builders import item_at, items, make_settings, new_table
 from tests.engine.conftest import NOON
 
 TODAY = NOON.date().isoformat()
@@ -143,9 +143,7 @@ def _die() -> None:
 
 @pytest.fixture
 def shop(dynamodb_client: Any) -> Shop:
-    name = f"overtaken-{uuid.uuid4().hex}"
-    create_table(dynamodb_client, name)
-    return Shop(Table(dynamodb_client, name))
+    return Shop(new_table(dynamodb_client, "overtaken"))
 
 
 # --- what is counted after an erasure ---------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import random
 import secrets
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,12 +16,12 @@ import pytest
 import service.ingest
 from service import ingest, keys, packing, person, raw_events, recount
 from service.capacity import Capacity
-from service.dynamodb import Calls, Table, create_table
+from service.dynamodb import Calls, Table
 from service.events import Event, epoch_ms
 from service.models import DayItem
 from service.recount import Difference
 from service.store import Work
-from tests.builders import item_at, items, make_settings
+from tests.builders import item_at, items, make_settings, new_table
 from tests.engine.conftest import NOON
 from tests.engine.shop import Json
 
@@ -102,9 +101,7 @@ class Shop:
 
 @pytest.fixture
 def shop(dynamodb_client: Any) -> Shop:
-    name = f"recount-{uuid.uuid4().hex}"
-    create_table(dynamodb_client, name)
-    return Shop(Table(dynamodb_client, name))
+    return Shop(new_table(dynamodb_client, "recount"))
 
 
 def _page(message_id: str, user: str = "u") -> Json:

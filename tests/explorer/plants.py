@@ -132,7 +132,7 @@ PLANTS = {
     # A merge that was erased goes on.
     "merge-outlives-erasure": Plant(
         "service.identities",
-        "    if stored.erased_at >= alias.begun_ms:\n        raise Unavailable\n",
+        "    if stored.is_erased_since(alias.begun_ms):\n        raise Unavailable\n",
         "",
         "a merge, an erasure, a later event",
     ),

@@ -6,7 +6,6 @@ import contextlib
 import re
 import socket
 import time
-import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from service.dynamodb import Table, create_table
 from tests import canned_engine
 from tests.builders import (
     counts,
@@ -22,6 +20,7 @@ from tests.builders import (
     make_app,
     make_event,
     make_settings,
+    new_table,
     post,
     rejections,
     totals,
@@ -39,10 +38,8 @@ took: dict[str, float] = {}
 @pytest.fixture(scope="module", params=["lambda", "uvicorn"])
 def door(request: pytest.FixtureRequest, dynamodb_client: Any) -> Iterator[tuple[str, httpx.Client]]:
     """One service for all cases, so that what one of them spoils the others meet."""
-    name = f"footfall-{uuid.uuid4().hex}"
-    create_table(dynamodb_client, name)
     with canned_engine.running() as engine:
-        app = make_app(make_settings(opensearch_url=engine.url), Table(dynamodb_client, name))
+        app = make_app(make_settings(opensearch_url=engine.url), new_table(dynamodb_client, "footfall"))
         opened = lambda_client(app) if request.param == "lambda" else uvicorn_client(app)
         with opened as client:
             yield request.param, client

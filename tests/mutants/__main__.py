@@ -45,6 +45,7 @@ TESTS = (
     "tests/contract/test_erasure.py",
     "tests/contract/test_export.py",
     "tests/contract/test_ingest.py",
+    "tests/contract/test_merges_overtaken.py",
     "tests/contract/test_moments.py",
     "tests/contract/test_orders.py",
     "tests/contract/test_raw_events.py",
