@@ -87,7 +87,7 @@ def _apply(engine: Engine, deadline: float, said: Mapping[str, Standing], settle
         if erased:
             query = _any([[_sent_as(distinct_id), _until(at)] for distinct_id, at in erased])
             settled.deleted += _by_query(engine, deadline, names.every, "_delete_by_query", {"query": query})
-            _by_query(engine, deadline, names.failed, "_delete_by_query", {"query": query})
+            _by_query(engine, deadline, names.failed, "_delete_by_query", {"query": query}, _IF_THERE)
         query = _any(
             [[_sent_as(distinct_id)] for distinct_id, _ in part],
             [[{"term": {"user": owner}}] for _, (owner, _) in part],
@@ -99,7 +99,23 @@ def _apply(engine: Engine, deadline: float, said: Mapping[str, Standing], settle
         )
 
 
-def _by_query(engine: Engine, deadline: float, index: str, operation: str, body: Json) -> int:
+# A closed month is refused, and not passed over: it would be opened again with what was to be changed.
+_OPEN_OR_CLOSED = {
+    "expand_wildcards": "open,closed",
+    "ignore_unavailable": "false",
+    "allow_no_indices": "true",
+}
+_IF_THERE = {"ignore_unavailable": "true", "allow_no_indices": "true"}
+
+
+def _by_query(
+    engine: Engine,
+    deadline: float,
+    index: str,
+    operation: str,
+    body: Json,
+    which: Mapping[str, str] = _OPEN_OR_CLOSED,
+) -> int:
     """Carry it out on every document, also on those that others change meanwhile. Answers how many it changed."""
     changed = 0
     for _ in range(ROUNDS_MAX):
@@ -109,13 +125,13 @@ def _by_query(engine: Engine, deadline: float, index: str, operation: str, body:
                 "POST",
                 f"/{index}/_refresh",
                 timeout_seconds=_seconds_left(deadline, REFRESH_SECONDS),
-                params=_IF_THERE,
+                params=which,
             )
             reply = engine.call(
                 "POST",
                 f"/{index}/{operation}",
                 body,
-                params={**_IF_THERE, "conflicts": "proceed", **engine.primaries()},
+                params={**which, "conflicts": "proceed", **engine.primaries()},
                 timeout_seconds=_seconds_left(deadline, BY_QUERY_SECONDS),
             )
         except EngineRefusedError as error:
@@ -127,9 +143,6 @@ def _by_query(engine: Engine, deadline: float, index: str, operation: str, body:
         if not reply.get("version_conflicts"):
             return changed
     raise EngineUnavailableError
-
-
-_IF_THERE = {"ignore_unavailable": "true", "allow_no_indices": "true"}
 
 
 def _seconds_left(deadline: float, seconds_max: float) -> float:

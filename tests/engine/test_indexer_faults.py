@@ -124,6 +124,28 @@ def month_closed(stage: IndexStage, month: str) -> Callable[[], object]:
     return lambda: stage.engine.call("POST", f"{name}/_open")
 
 
+@pytest.mark.parametrize("does", ["merges", "erases"])
+def test_a_month_that_is_closed_holds_up_what_would_change_it(stage: IndexStage, does: str) -> None:
+    """Or it would be opened again with the owner of before, and with whom somebody erased."""
+    shop = stage.shop
+    shop.send(event(stage, 1, anonymousId="a"), event(stage, 2, userId="v"))
+    assert stage.index(stage.records()) == []
+    if does == "merges":
+        shop.post("/v1/identify", {"anonymousId": f"{stage.people}-a", "userId": f"{stage.people}-u"})
+    else:
+        shop.now += timedelta(minutes=1)
+        shop.request("DELETE", f"/v1/users/{stage.people}-v")
+    records = stage.records()
+    reopen = month_closed(stage, f"{stage.shop.now:%Y-%m}")
+    try:
+        with pytest.raises(Unavailable):
+            stage.index(records)
+    finally:
+        reopen()
+    assert stage.index(records) == []
+    stage.assert_index_is_the_table()
+
+
 @pytest.mark.parametrize("kind", ["_update_by_query", "_delete_by_query", "_refresh"])
 @pytest.mark.parametrize("action", ["refuse_429", "lose_reply", "lose_request"])
 def test_a_change_of_owner_or_an_erasure_that_fails_is_done_by_the_next_try(
