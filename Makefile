@@ -25,7 +25,7 @@ run: install-local ## serve on http://127.0.0.1:8000 with a database in memory; 
 	@SEARCH="$(SEARCH)" exec $(PYTHON) -m service run
 
 test: install-dev install-clients ## run every test this machine can run; ARGS="-k merge" picks some
-	@$(PYTHON) -m pytest -n auto --dist loadscope tests $(ARGS)
+	@$(PYTHON) -m pytest -n auto --dist loadscope --no-loadscope-reorder tests $(ARGS)
 
 check: install-dev install-sam install-sdk ## format, lint, types, template, build: all that CI asks beside the tests
 	$(PYTHON) -m pip check

@@ -17,7 +17,7 @@ Record = Mapping[str, Any]
 # What template.yaml lets the stream's filter pass, and the local poller too; a test compares them.
 FILTER = {
     "eventName": ["INSERT", "MODIFY"],
-    "dynamodb": {"Keys": {"SK": {"S": ["ALIAS", "ERASED", {"prefix": "EVENTS#"}]}}},
+    "dynamodb": {"Keys": keys.MARKS_AND_EVENTS},
 }
 
 
@@ -37,7 +37,7 @@ def passes(record: Record) -> bool:
     if record.get("eventName") not in FILTER["eventName"]:
         return False  # A deletion; DynamoDB Local names those by TTL UNKNOWN_TO_SDK_VERSION.
     try:
-        sk = record["dynamodb"]["Keys"]["SK"]["S"]
+        sk = keys.of_item(record["dynamodb"]["Keys"]).sk
     except (KeyError, TypeError):
         return False
     return isinstance(sk, str) and (keys.is_events(sk) or keys.is_mark(sk))
@@ -48,7 +48,7 @@ def change(record: Record) -> Change | None:
     if not passes(record):
         return None
     stream = record["dynamodb"]
-    key = Key(stream["Keys"]["PK"]["S"], stream["Keys"]["SK"]["S"])
+    key = keys.of_item(stream["Keys"])
     distinct_id = keys.distinct_id_of(key.pk)
     if distinct_id is None:
         return None

@@ -55,7 +55,7 @@ class Item(NamedTuple):
     @staticmethod
     def of(raw: Raw) -> "Item":
         """As a Query or a Scan answers it."""
-        return Item(Key(raw["PK"]["S"], raw["SK"]["S"]), raw)
+        return Item(keys.of_item(raw), raw)
 
 
 @dataclass(frozen=True, slots=True)

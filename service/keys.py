@@ -14,8 +14,9 @@ A distinct id is a user id or an anonymous id. It may contain `#`, so a key is a
 """
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import ids
 from .events import epoch_ms, moment
@@ -26,6 +27,8 @@ _WAY_BACK = "ALIAS#"
 _PENDING = "PENDING#"
 _ORDER = "ORDER#"
 _EVENTS = "EVENTS#"
+# Those three as a filter of the stream says it (Lambda Developer Guide, event filtering).
+MARKS_AND_EVENTS = {"SK": {"S": ["ALIAS", "ERASED", {"prefix": _EVENTS}]}}
 
 
 # DynamoDB's own limit is 1,024 bytes; `following` takes one. The longest of ours, with an id of 128 characters, is 528.
@@ -37,6 +40,12 @@ class Key(NamedTuple):
 
     pk: str
     sk: str
+
+
+def of_item(attributes: Mapping[str, Any]) -> Key:
+    """Of an item as DynamoDB gives it, or of a stream's record's `Keys`. Raises KeyError and TypeError where they are
+    not there."""
+    return Key(attributes["PK"]["S"], attributes["SK"]["S"])
 
 
 def user_pk(distinct_id: str) -> str:

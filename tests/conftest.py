@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# Those that take longest, the soak first, which mostly waits: at the end one process would wait for the other.
+LONGEST = ("test_soak", "test_explorer", "test_description", "test_indexer_story", "test_stateful", "test_erasure")
 
 
 def in_ci() -> bool:
@@ -53,6 +55,12 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
         report.outcome = "failed"
         report.longrepr = f"Skipped, which CI does not allow: {_reason(report.longrepr)}"
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest; the rest stays as it is."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 def _reason(longrepr: Any) -> str:

@@ -9,10 +9,9 @@ import httpx
 import pytest
 
 from service import indices
-from service.dynamodb import Table
 from service.index_template import Names
 from service.opensearch import Engine
-from tests.builders import READER, lambda_client, make_app, make_settings
+from tests.builders import READER, lambda_client, make_app, make_settings, new_table
 from tests.contract.test_description import SEARCHES, described
 from tests.engine.search_shop import BERLIN, Made, fill
 
@@ -55,8 +54,9 @@ EVENTS = [
 
 
 @pytest.fixture
-def client(table: Table, engine: Engine) -> Iterator[httpx.Client]:
-    """Of a deployment with an index of its own, and months in none."""
+def client(dynamodb_client: Any, engine: Engine) -> Iterator[httpx.Client]:
+    """Of a deployment with a table and an index of its own, and months in none."""
+    table = new_table(dynamodb_client, "search")
     app = make_app(make_settings(timezone=BERLIN, opensearch_url=engine.url), table)
     app.state.service.engine = engine
     with lambda_client(app) as opened:

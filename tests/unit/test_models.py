@@ -154,6 +154,16 @@ WIRE |= {
     "ingest",
     "gateway",
 }
+# Fields of documents and requests of the search, and what the engine answers.
+WIRE |= {
+    "bulk",
+    "documents",
+    "index_template",
+    "rebuild",
+    "search_queries",
+    "search_requests",
+    "search_segments",
+}
 # The words that only the table knows.
 STORED_ONLY = {"PK", "SK", "expiresAt", "mergedInto", "startedAt", "seen", "revision"}
 
