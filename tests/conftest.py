@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # Those that take longest, the soak first, which mostly waits: at the end one process would wait for the other.
-LONGEST = ("test_soak", "test_explorer", "test_description", "test_indexer_story", "test_stateful", "test_erasure")
+LONGEST = (
+    "test_soak",
+    "test_explorer",
+    "test_description",
+    "test_indexer_story",
+    "test_stateful",
+    "test_erasure",
+)
 
 
 def in_ci() -> bool:
