@@ -39,6 +39,17 @@ def connected(url: str) -> Iterator[Engine]:
         removed(engine)
 
 
+@contextlib.contextmanager
+def as_deployed(url: str) -> Iterator[Engine]:
+    """That node under the name that deployments have, which tests have one after the other, with nothing set up."""
+    engine = Engine.connect(url)
+    removed(engine)
+    try:
+        yield engine
+    finally:
+        removed(engine)
+
+
 def removed(engine: Engine) -> None:
     """Delete all of a prefix."""
     names = Names(engine.prefix)

@@ -101,10 +101,8 @@ def function(
 @pytest.fixture
 def engine(opensearch_url: str) -> Iterator[Engine]:
     """Under the prefix that a deployment has, with nothing set up: the function is the first to come."""
-    engine = Engine.connect(opensearch_url)
-    opensearch_local.removed(engine)
-    yield engine
-    opensearch_local.removed(engine)
+    with opensearch_local.as_deployed(opensearch_url) as engine:
+        yield engine
 
 
 def test_events_of_the_stream_are_found_in_an_index_that_nobody_has_made(

@@ -20,7 +20,6 @@ import pytest
 from service import identities, indices, keys
 from service.dynamodb import Table
 from service.events import epoch_ms
-from service.opensearch import Engine
 from service.problems import Unavailable
 from service.store import Work
 from service.sweep import Swept, sweep
@@ -292,10 +291,9 @@ def test_where_there_is_search_it_deletes_the_months_that_are_too_old(
     deployed: ModuleType, table: Table, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under the name that deployments have, by the clock of the machine."""
-    engine = Engine.connect(opensearch_url)
     monkeypatch.setattr(deployed, "_settings", replace(deployed._settings, opensearch_url=opensearch_url))
     this_month = datetime.now(UTC).date().isoformat()[:7]
-    try:
+    with opensearch_local.as_deployed(opensearch_url) as engine:
         for month in ("2020-01", "2020-02", this_month):
             indices.make_month(engine, month)
         reply = deployed.handler(scheduled(), LambdaContext(20_000))
@@ -303,8 +301,6 @@ def test_where_there_is_search_it_deletes_the_months_that_are_too_old(
         assert reply["monthsRetired"] == 2
         assert [index.month for index in indices.listed(engine)] == [this_month]
         assert deployed.handler(scheduled(), LambdaContext(20_000))["monthsRetired"] == 0
-    finally:
-        opensearch_local.removed(engine)
 
 
 def test_a_search_engine_that_is_away_keeps_no_sweep_from_its_end(
@@ -349,14 +345,11 @@ def test_a_search_engine_that_is_slow_has_what_is_left_of_the_sweeps_time(
 def test_another_tables_months_are_not_retired(
     deployed: ModuleType, opensearch_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine.connect(opensearch_url)
     monkeypatch.setattr(deployed, "_settings", replace(deployed._settings, opensearch_url=opensearch_url))
-    try:
+    with opensearch_local.as_deployed(opensearch_url) as engine:
         indices.make_month(engine, "2020-01", "another-table")
         assert deployed.handler(scheduled(), LambdaContext(20_000))["monthsRetired"] == 0
         assert [index.month for index in indices.listed(engine)] == ["2020-01"]
-    finally:
-        opensearch_local.removed(engine)
 
 
 def test_a_sweep_without_time_leaves_all_and_fails_loudly(

@@ -42,25 +42,21 @@ def command(stage: IndexStage, *arguments: str, **variables: str) -> subprocess.
 
 def test_the_command_sets_up_rebuilds_and_retires(dynamodb_url: str, opensearch_url: str) -> None:
     """Under the name that deployments have."""
-    engine = Engine.connect(opensearch_url)
-    try:
-        with staged(dynamodb_url, engine) as stage:
-            set_up = command(stage, "setup")
-            assert (set_up.returncode, set_up.stderr) == (0, "")
-            assert set_up.stdout == f"opensearch 3.8.0 at {opensearch_url} is set up for footfall-events-*\n"
-            stage.shop.send(event(stage, 1, userId="u"), order(stage, 2, userId="u"))
-            assert stage.index(stage.records()) == []
-            # Its raw events are of 2035, and its clock is not.
-            rebuilt = command(stage, "rebuild")
-            assert rebuilt.returncode == 0, rebuilt.stderr
-            assert rebuilt.stdout == "indexed 2 events; 1 months are new: 2035-03\n"
-            assert "RRU" in rebuilt.stderr
-            stage.assert_index_is_the_table()
-            indices.make_month(engine, "2020-01")
-            assert command(stage, "retire").stdout == "deleted 1 months: 2020-01\n"
-            assert command(stage, "retire").stdout == "deleted 0 months\n"
-    finally:
-        opensearch_local.removed(engine)
+    with opensearch_local.as_deployed(opensearch_url) as engine, staged(dynamodb_url, engine) as stage:
+        set_up = command(stage, "setup")
+        assert (set_up.returncode, set_up.stderr) == (0, "")
+        assert set_up.stdout == f"opensearch 3.8.0 at {opensearch_url} is set up for footfall-events-*\n"
+        stage.shop.send(event(stage, 1, userId="u"), order(stage, 2, userId="u"))
+        assert stage.index(stage.records()) == []
+        # Its raw events are of 2035, and its clock is not.
+        rebuilt = command(stage, "rebuild")
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        assert rebuilt.stdout == "indexed 2 events; 1 months are new: 2035-03\n"
+        assert "RRU" in rebuilt.stderr
+        stage.assert_index_is_the_table()
+        indices.make_month(engine, "2020-01")
+        assert command(stage, "retire").stdout == "deleted 1 months: 2020-01\n"
+        assert command(stage, "retire").stdout == "deleted 0 months\n"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import httpx
 import pytest
 
 from service import dev
-from tests import server
+from tests import opensearch_local, server
 from tests.fuzz import FACTOR
 from tests.fuzz.figures import show
 
@@ -87,7 +87,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, dynamodb_url: str, opensearch_
     table = {"AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url, "FOOTFALL_TABLE": f"fuzz-{uuid.uuid4().hex}"}
     # With all that can be turned on, since every operation has to succeed.
     table |= {"FOOTFALL_RAW_EVENTS": "1", "FOOTFALL_OPENSEARCH_URL": opensearch_url}
-    with server.running(table) as service:
+    with opensearch_local.as_deployed(opensearch_url), server.running(table) as service:
         document = httpx.get(f"{service.url}/openapi.json", trust_env=False).json()
         done = subprocess.run(
             [*command, f"{service.url}/openapi.json"],
