@@ -17,6 +17,7 @@ CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 WAIT_SECONDS_MAX = 30
 NOTICE_SECONDS = 10
+UNAVAILABLE = 503
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Say = Callable[[str], None]
@@ -53,7 +54,7 @@ class Consumed:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: no 5xx, and no wrong key."""
+    """What came back: no 5xx, but for a 503 to the last of so many attempts, and no wrong key."""
 
     status: int
     headers: Mapping[str, str]
@@ -99,8 +100,12 @@ class Client:
         *,
         headers: Mapping[str, str],
         body: bytes | None = None,
+        attempts_max: int | None = None,
     ) -> Reply:
-        """One request, as often as it takes. Raises CannotReachError."""
+        """One request, as often as it takes. Raises CannotReachError.
+
+        The last of `attempts_max` may also be answered with 503: it is more than there is time for, perhaps.
+        """
         last_answer = last_notice = time.monotonic()
         attempt = 0
         while True:
@@ -108,7 +113,8 @@ class Client:
             reply, trouble = self._request(method, path, headers, body)
             if reply is not None:
                 consumed.add(reply.headers.get("Footfall-Capacity"))
-                if reply.status not in (408, 425, 429) and reply.status < 500:
+                is_last = attempt == attempts_max and reply.status == UNAVAILABLE
+                if is_last or (reply.status not in (408, 425, 429) and reply.status < 500):
                     return self._with_right_key(Reply(reply.status, reply.headers, reply.data))
             now = time.monotonic()
             wait = _wait(attempt, None if reply is None else reply.headers.get("Retry-After"))

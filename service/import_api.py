@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .client import Client, Consumed
+from .client import UNAVAILABLE, Client, Consumed
 
 _HEADERS = {
     "Content-Type": "application/json",
@@ -17,16 +17,20 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply that decides: 200, or a 4xx that sending again would not change."""
+    """A reply that decides: 200, or a 4xx that sending again would not change. Or the last 503 of so many."""
 
     status: int
     body: Mapping[str, Any]
 
 
-def post(client: Client, body: str, consumed: Consumed) -> Answer:
+def post(client: Client, body: str, consumed: Consumed, attempts_max: int | None = None) -> Answer:
     """Raises CannotReachError."""
     compressed = gzip.compress(body.encode(), 6)
-    reply = client.request("POST", "/v1/import", consumed, headers=_HEADERS, body=compressed)
+    reply = client.request(
+        "POST", "/v1/import", consumed, headers=_HEADERS, body=compressed, attempts_max=attempts_max
+    )
+    if reply.status == UNAVAILABLE:
+        return Answer(reply.status, {})
     try:
         decoded = json.loads(reply.data)
     except ValueError:

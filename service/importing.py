@@ -15,7 +15,7 @@ from typing import Any
 
 from . import import_api, wire
 from .checkpoint import Checkpoint, Totals
-from .client import Client
+from .client import UNAVAILABLE, Client
 from .events import Rejection, Rules
 from .records import Record
 from .sources import Source
@@ -25,6 +25,8 @@ _HEAD, _TAIL = '{"batch":[', "]}"
 BATCH_BYTES_MAX = wire.BODY_BYTES_MAX - len(_HEAD) - len(_TAIL)
 # Of what is kept back so much is repeated.
 CONTENT_CHARACTERS_MAX = 64 * 1024
+# Then it is tried in halves.
+ATTEMPTS_WHOLE = 3
 
 
 @dataclass(frozen=True)
@@ -82,24 +84,34 @@ class Sender:
 
     client: Client
     totals: Totals
+    # A request has time for so many; fewer, once it had none for as many.
+    events_max: int = wire.BATCH_EVENTS_MAX
 
     def send(self, records: Sequence[Record]) -> list[KeptBack]:
         """Have each of these events decided. Raises CannotReachError."""
         if not records:
             return []
-        answer = self._post(records)
+        if len(records) > self.events_max:
+            return self._halves(records)
+        answer = self._post(records, None if len(records) == 1 else ATTEMPTS_WHOLE)
         if answer.status == 200:
             self.totals.accepted += int(answer.body["accepted"])
             self.totals.duplicates += int(answer.body["duplicates"])
             rejected = self._rejected(records, answer.body)
             self.totals.rejected += len(rejected)
             return rejected
+        if answer.status == UNAVAILABLE:
+            # Each of thousands of people takes its own calls of the database, also when it is counted already.
+            self.events_max = (len(records) + 1) // 2
         if len(records) > 1:
-            # One of them spoils it for all.
-            middle = len(records) // 2
-            return self.send(records[:middle]) + self.send(records[middle:])
+            # Else one of them spoils it for all.
+            return self._halves(records)
         self.totals.rejected += 1
         return [_kept_back(records[0], str(answer.body["code"]), str(answer.body["detail"]))]
+
+    def _halves(self, records: Sequence[Record]) -> list[KeptBack]:
+        middle = len(records) // 2
+        return self.send(records[:middle]) + self.send(records[middle:])
 
     def _rejected(self, records: Sequence[Record], body: Mapping[str, Any]) -> list[KeptBack]:
         listed = [one for one in body["rejected"] if 0 <= int(one["index"]) < len(records)]
@@ -118,9 +130,9 @@ class Sender:
                 self.totals.accepted += max(0, unlisted - len(more))
         return found
 
-    def _post(self, records: Sequence[Record]) -> import_api.Answer:
+    def _post(self, records: Sequence[Record], attempts_max: int | None = None) -> import_api.Answer:
         body = _HEAD + ",".join(record.event or "" for record in records) + _TAIL
-        return import_api.post(self.client, body, self.totals)
+        return import_api.post(self.client, body, self.totals, attempts_max)
 
 
 def _kept_back(record: Record, code: str, reason: str) -> KeptBack:

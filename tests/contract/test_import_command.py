@@ -415,9 +415,16 @@ def test_two_imports_of_one_file_do_not_run_at_once(service: server.Server, tmp_
 
 @contextlib.contextmanager
 def counting_proxy(
-    upstream: str, *, answers: Sequence[tuple[int, dict[str, str]]] = (), fail_after: int | None = None
+    upstream: str,
+    *,
+    answers: Sequence[tuple[int, dict[str, str]]] = (),
+    fail_after: int | None = None,
+    events_max: int = 10_000,
 ) -> Iterator[tuple[str, list[Json]]]:
-    """Between the import and a service: gives these answers first, cuts the line after so many, notes the bodies."""
+    """Between the import and a service: gives these answers first, cuts the line after so many, notes the bodies.
+
+    The service has time for `events_max`.
+    """
     seen: list[Json] = []
     waiting = list(answers)
 
@@ -432,6 +439,9 @@ def counting_proxy(
             if waiting:
                 status, headers = waiting.pop(0)
                 self.answer(status, b"busy", headers)
+                return
+            if seen[-1]["events"] > events_max:
+                self.answer(503, b"", {"Retry-After": "0"})
                 return
             reply = httpx.post(
                 upstream + self.path,
@@ -470,6 +480,19 @@ def test_busy_answers_are_waited_out(service: server.Server, tmp_path: Path) -> 
 
     assert (status, len(seen)) == (0, 5)
     assert output.splitlines()[0].split() == ["accepted", "1"]
+    assert "answers 503; trying again" in errors
+
+
+def test_what_a_request_has_no_time_for_is_halved(service: server.Server, tmp_path: Path) -> None:
+    """So many people that every try ends in the middle; from then on requests are as small."""
+    file = tmp_path / "a.ndjson"
+    lines = [line(userId=f"many-{n % 1_000}", messageId=f"m-{n}") for n in range(2_600)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in [*lines, line(type="none")]))
+    with counting_proxy(service.url, events_max=700) as (url, seen):
+        status, output, errors = imported(file, url)
+
+    assert (status, summary(output)) == (2, [2_600, 0, 1, 0])
+    assert [one["events"] for one in seen] == [*[2_500] * 3, *[1_250] * 3, *[625] * 4, 101]
     assert "answers 503; trying again" in errors
 
 
