@@ -177,14 +177,14 @@ class Calls:
         item: Raw | None = reply.get("Item")
         return item
 
-    def get_all(self, wanted: Collection[Key]) -> dict[Key, Raw]:
-        """Those of these items that are there, as of now. A request for each hundred."""
+    def get_all(self, wanted: Collection[Key], *, is_consistent: bool = True) -> dict[Key, Raw]:
+        """Those of these items that are there. A request for each hundred."""
         found: dict[Key, Raw] = {}
         named = [_key(key) for key in dict.fromkeys(wanted)]  # DynamoDB refuses a call that names one twice.
         for start in range(0, len(named), BATCH_KEYS_MAX):
             waiting = named[start : start + BATCH_KEYS_MAX]
             for attempt in range(1, CONFLICT_ATTEMPTS_MAX + 1):
-                request = {self.table.name: {"Keys": waiting, "ConsistentRead": True}}
+                request = {self.table.name: {"Keys": waiting, "ConsistentRead": is_consistent}}
                 reply = self._call("batch_get_item", {"RequestItems": request})
                 for item in reply["Responses"].get(self.table.name, []):
                     found[Key(item[_PK.attr_name]["S"], item[_SK.attr_name]["S"])] = item
@@ -359,8 +359,9 @@ class Calls:
         read = sum(part.get("ReadCapacityUnits", 0) for part in parts)
         if operation in ("get_item", "query", "scan", "batch_get_item"):
             if operation == "batch_get_item":
-                # A unit for each key, also of what is not there.
-                least = float(sum(len(of["Keys"]) for of in arguments["RequestItems"].values()))
+                # A unit for each key, also of what is not there; half a unit where it may be of a moment ago.
+                tables = arguments["RequestItems"].values()
+                least = sum(len(of["Keys"]) * (1.0 if of["ConsistentRead"] else 0.5) for of in tables)
             else:
                 least = read_units((), is_consistent=arguments["ConsistentRead"])
             self._add(read_units=max(units, least), is_corrected=units < least)

@@ -135,6 +135,14 @@ def _consumed(
     if units:
         return {"CapacityUnits": float(sum(units))}
     reply = json.loads(body)
+    if operation == "BatchGetItem":
+        tables = arguments["RequestItems"]
+        reads = [
+            read_units([_json_bytes(item)], is_consistent=bool(tables[table].get("ConsistentRead")))
+            for table, found in reply["Responses"].items()
+            for item in found
+        ]
+        return [{"CapacityUnits": float(sum(reads))}]
     items: Iterable[Mapping[str, Any]] = reply.get("Items", [reply["Item"]] if "Item" in reply else [])
     sizes = [_json_bytes(item) for item in items]
     return {"CapacityUnits": float(read_units(sizes, is_consistent=bool(arguments.get("ConsistentRead"))))}

@@ -47,8 +47,8 @@ ERASURE = "erasure"
 LEFTOVERS = "leftovers"
 # A merge under way may have begun on the day before, when its window began a day earlier.
 _MORE_DAYS = (timedelta(days=-1), timedelta(days=1))
-# A transaction has at most 100 actions, and one of them asks for the mark.
-_DELETES_MAX = 99
+# A transaction is about 4 MB of items at most, and a day is of up to 400 KB.
+_DELETES_MAX = 9
 
 
 class _OvertakenError(Exception):
@@ -140,8 +140,11 @@ def _begun(work: Work, distinct_id: str, mark: Raw) -> int:
 
 
 def _carried_out(work: Work, distinct_id: str, erased_at: int) -> Erased:
-    aliases = {} if ids.is_anonymous(distinct_id) else _aliases(work, distinct_id)
     erased = Erased(erased_at)
+    aliases: dict[str, Alias] = {}
+    if not ids.is_anonymous(distinct_id):
+        # None joins them any more, as the mark says.
+        aliases = identities.aliases_of(work.calls, distinct_id, is_consistent=True)
     try:
         erased.erased_at = erased_at = _after_every_merge(work, distinct_id, erased_at, aliases)
         for anonymous_id, alias in aliases.items():
@@ -156,16 +159,6 @@ def _carried_out(work: Work, distinct_id: str, erased_at: int) -> Erased:
             raise Unavailable from None
         # Another process has ended it meanwhile.
     return erased
-
-
-def _aliases(work: Work, user_id: str) -> dict[str, Alias]:
-    """The anonymous ids of the user. None joins them any more, as the mark says."""
-    found: dict[str, Alias] = {}
-    for anonymous_id in identities.anonymous_ids_of(work.calls, user_id, is_consistent=True):
-        alias = identities.alias_of(work.calls, anonymous_id, is_consistent=True)
-        if alias is not None and alias.user_id == user_id:
-            found[anonymous_id] = alias
-    return found
 
 
 def _after_every_merge(work: Work, distinct_id: str, erased_at: int, aliases: Mapping[str, Alias]) -> int:
@@ -198,11 +191,12 @@ def _freed(work: Work, anonymous_id: str, alias: Alias, user_id: str, erased_at:
                     AliasItem.started_at.remove(),
                     AliasItem.days.remove(),
                 ],
-                AllOf(AliasItem.user_id == user_id, AliasItem.started_at == alias.started_at),
+                # Nobody can be this user's again before the erasure ends.
+                AliasItem.user_id == user_id,
             ),
             work.calls.delete_action(keys.way_back_key(user_id, anonymous_id)),
             work.calls.delete_action(keys.pending_key(alias.started_at, anonymous_id)),
-            *([_pending(work, anonymous_id, erased_at, LEFTOVERS)] if work.settings.raw_events else []),
+            *([_leftovers(work, anonymous_id, erased_at)] if work.settings.raw_events else []),
         )
     except TransactionFailedError:
         return False  # Another process at the same erasure was quicker.
@@ -249,7 +243,7 @@ def _fence(work: Work, distinct_id: str, day: str, erased_at: int) -> bool:
 def _end(work: Work, distinct_id: str, erased_at: int) -> None:
     actions = [MarkItem.erasing.remove(), MarkItem.expires_at.set(_expires_at(work))]
     if work.settings.raw_events:
-        row = _pending(work, distinct_id, erased_at, LEFTOVERS)
+        row = _leftovers(work, distinct_id, erased_at)
     else:
         row = work.calls.delete_action(keys.pending_key(began_at(erased_at), distinct_id))
     _transact(
@@ -265,9 +259,15 @@ def _check(work: Work, marked_id: str, erased_at: int) -> dict[str, Any]:
     return work.calls.check_action(keys.mark_key(marked_id), _is_under_way(erased_at))
 
 
-def _pending(work: Work, distinct_id: str, erased_at: int, kind: str = ERASURE) -> dict[str, Any]:
+def _pending(work: Work, distinct_id: str, erased_at: int) -> dict[str, Any]:
     pk, sk = keys.pending_key(began_at(erased_at), distinct_id)
-    return work.calls.put_action(PendingItem(pk, sk, kind=kind))
+    return work.calls.put_action(PendingItem(pk, sk, kind=ERASURE))
+
+
+def _leftovers(work: Work, distinct_id: str, erased_at: int) -> dict[str, Any]:
+    """For the sweep. It may be long after the erasure began: until now a request could count."""
+    pk, sk = keys.pending_key(began_at(erased_at), distinct_id)
+    return work.calls.put_action(PendingItem(pk, sk, kind=LEFTOVERS, fenced_at=epoch_ms(work.now)))
 
 
 def _transact(work: Work, mark: dict[str, Any], *others: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ class Event:
     # Epoch milliseconds of its timestamp; the time of receipt where it has none.
     instant_ms: int = 0
     # Its JSON, where raw events are kept.
-    sent: str | None = None
+    sent: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,15 @@ def anonymous_ids_of(calls: Calls, user_id: str, *, is_consistent: bool = False)
     return [keys.anonymous_id_of(item[Item.sk.attr_name]["S"]) for item in items]
 
 
+def aliases_of(calls: Calls, user_id: str, *, is_consistent: bool = False) -> dict[str, Alias]:
+    """The anonymous ids that belong to a user, with what says so: a monitor that logs in has thousands."""
+    anonymous_ids = anonymous_ids_of(calls, user_id, is_consistent=is_consistent)
+    marks = calls.get_all([keys.alias_key(one) for one in anonymous_ids], is_consistent=is_consistent)
+    # A way back that was read a moment ago may lead to an alias that is gone, or somebody else's by now.
+    found = {one: _alias(marks[keys.alias_key(one)]) for one in anonymous_ids if keys.alias_key(one) in marks}
+    return {one: alias for one, alias in found.items() if alias.user_id == user_id}
+
+
 def link(work: Work, anonymous_id: str, user_id: str, instant_ms: int) -> Alias:
     """Give the anonymous id to the user unless somebody has it, and answer who has it then.
 

@@ -158,9 +158,11 @@ class WayBackItem(Item):
 
 
 class PendingItem(Item):
-    """A merge or an erasure begun and not ended; the id is in the key."""
+    """A merge or an erasure begun and not ended, or ended and to be looked after; the id is in the key."""
 
     kind = UnicodeAttribute()
+    # Epoch milliseconds: when the process began that put fences on the last days of an erased id.
+    fenced_at = NumberAttribute(attr_name="fencedAt", null=True)
 
 
 class EventsItem(Item):

@@ -183,7 +183,7 @@ def unpacked(payload: bytes, received_ms: int, timezone: tzinfo) -> Iterator[Raw
     rules = _as_then(document, received_ms, timezone)
     for index, sent in enumerate(document["events"]):
         event = rules.read(sent, index, context, may_be_large=False)
-        if isinstance(event, Rejection) or event.day is None:
+        if isinstance(event, Rejection):
             continue
         if (text := hashes.get(str(index))) is not None:
             event.message_hash = bytes.fromhex(text)
@@ -210,7 +210,8 @@ def _by_time(event: Event) -> tuple[int, bytes]:
 def _fitting(events: Sequence[Event], origin: Origin) -> Iterator[Pack]:
     """One pack, or as many halves as it takes."""
     payload = _payload(events, origin)
-    if len(payload) > PAYLOAD_BYTES_MAX and len(events) > 1:
+    # Of one event and its context it never is: they have 64 KB together.
+    if len(payload) > PAYLOAD_BYTES_MAX:
         middle = len(events) // 2
         yield from _fitting(events[:middle], origin)
         yield from _fitting(events[middle:], origin)
@@ -227,15 +228,14 @@ def _payload(events: Sequence[Event], origin: Origin) -> bytes:
     }
     if hashes:
         head["hashes"] = hashes
-    texts = ",".join([event.sent or "{}" for event in events])
+    texts = ",".join([event.sent for event in events])
     text = f'{json_text(head)[:-1]},"context":{origin.context},"events":[{texts}]}}'
     return zlib.compress(text.encode(), _LEVEL)
 
 
 def json_text(value: object) -> str:
     """Plain ASCII, so that half a surrogate pair stays what it is. Decimals keep the digits they came with."""
-    text = json.dumps(value, separators=(",", ":"), default=_decimal)
-    return _DECIMAL.sub(r"\1", text) if "NaN" in text else text
+    return _DECIMAL.sub(r"\1", json.dumps(value, separators=(",", ":"), default=_decimal))
 
 
 def _decimal(number: Decimal) -> tuple[float, str]:

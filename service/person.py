@@ -47,11 +47,12 @@ def page(work: Work, owner: str, cursor: str | None, bytes_max: int) -> Page:
     size_bytes = 0
     try:
         for line in _lines(work, owner, last):
-            if texts and last is not None and size_bytes + replies.wire_bytes(line.text) > bytes_max:
+            line_bytes = replies.wire_bytes(line.text)
+            if size_bytes and line_bytes and last is not None and size_bytes + line_bytes > bytes_max:
                 return Page(b"".join(texts), _encoded(last))
             last = line
             texts.append(line.text)
-            size_bytes += replies.wire_bytes(line.text)
+            size_bytes += line_bytes
     except Unavailable:
         if not texts or last is None:
             raise
@@ -79,6 +80,9 @@ def _lines(work: Work, owner: str, last: _Line | None) -> Iterator[_Line]:
         if visitor is not None and (source.distinct_id == owner or source.distinct_id < visitor):
             continue
         here = last if last is not None and last.distinct_id == source.distinct_id else None
+        # No line, but a place to go on from: of thousands of ids without events a page gets through some.
+        if here is None:
+            yield _Line(source.distinct_id, keys.every_events()[0], 0)
         yield from _raw_lines(work, source, here)
 
 
@@ -135,7 +139,8 @@ def _decoded(cursor: str) -> _Line:
     try:
         text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
         distinct_id, sk, number = text.split("\n")
-        if distinct_id and keys.is_exported(sk) and len(text.encode()) <= keys.SORT_KEY_BYTES_MAX:
+        is_key = max(len(distinct_id.encode()), len(sk.encode())) <= keys.SORT_KEY_BYTES_MAX
+        if distinct_id and is_key and keys.is_exported(sk):
             return _Line(distinct_id, sk, int(number))
     except (UnicodeError, binascii.Error, ValueError):
         pass

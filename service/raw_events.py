@@ -36,11 +36,8 @@ def sources(work: Work, owner: str, *, is_consistent: bool = False) -> list[Sour
     found = [Source(owner, erased_at_of(mark))]
     if ids.is_anonymous(owner):
         return found
-    for anonymous_id in identities.anonymous_ids_of(work.calls, owner, is_consistent=is_consistent):
-        alias = identities.alias_of(work.calls, anonymous_id, is_consistent=is_consistent)
-        if alias is not None and alias.user_id == owner:
-            found.append(Source(anonymous_id, alias.erased_at))
-    return found
+    aliases = identities.aliases_of(work.calls, owner, is_consistent=is_consistent)
+    return found + [Source(anonymous_id, alias.erased_at) for anonymous_id, alias in aliases.items()]
 
 
 def keep(work: Work, distinct_id: str, events: Sequence[Event]) -> None:
@@ -86,8 +83,8 @@ def first_ms_of(item: Raw) -> int:
 
 
 def is_erased(item: Raw, erased_at: int) -> bool:
-    """Whether it is of before an erasure, in epoch milliseconds: made before it, or received before it."""
-    return erased_at > 0 and min(received_ms_of(item), first_ms_of(item)) <= erased_at
+    """Whether it is of before an erasure, in epoch milliseconds, 0 for none: made before it, or received before it."""
+    return min(received_ms_of(item), first_ms_of(item)) <= erased_at
 
 
 def remove(work: Work, distinct_id: str, erased_at: int) -> int:

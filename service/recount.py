@@ -87,10 +87,11 @@ def everybody(work: Work) -> Iterator[str]:
     last: str | None = None
     for items, _ in work.calls.scan():
         for item in items:
-            distinct_id = keys.distinct_id_of(item[Item.pk.attr_name]["S"])
-            if distinct_id is None or distinct_id == last or not keys.is_day(item[Item.sk.attr_name]["S"]):
+            if not keys.is_day(item[Item.sk.attr_name]["S"]):
                 continue
-            if _has_counted(stored_day(item, with_ids=False)):
+            distinct_id = keys.distinct_id_of(item[Item.pk.attr_name]["S"])
+            assert distinct_id is not None
+            if distinct_id != last and _has_counted(stored_day(item, with_ids=False)):
                 last = distinct_id
                 yield distinct_id
 
@@ -137,18 +138,21 @@ def _raw_events(work: Work, owner: str, days: Sequence[str]) -> dict[str, dict[b
     first = datetime.combine(date.fromisoformat(days[0]), clock.min, timezone)
     end = datetime.combine(date.fromisoformat(days[-1]) + timedelta(days=1), clock.min, timezone)
     between = keys.events_between(epoch_ms(first) - packing.SPAN_MS, epoch_ms(end))
-    found: dict[str, dict[bytes, RawEvent]] = {}
+    copies: list[RawEvent] = []
     for source in raw_events.sources(work, owner, is_consistent=True):
         pk = keys.user_pk(source.distinct_id)
         for item in work.calls.query(pk, between, is_consistent=True):
-            if raw_events.is_erased(item, source.erased_at):
-                continue
-            for raw in raw_events.read(item, work.settings.timezone):
-                day, message_hash = raw.key
-                known = found.setdefault(day, {}).get(message_hash)
-                if known is None or raw.received_ms < known.received_ms:
-                    found[day][message_hash] = raw
+            if not raw_events.is_erased(item, source.erased_at):
+                copies += raw_events.read(item, timezone)
+    found: dict[str, dict[bytes, RawEvent]] = {}
+    for raw in sorted(copies, key=_received_ms, reverse=True):
+        day, message_hash = raw.key
+        found.setdefault(day, {})[message_hash] = raw
     return found
+
+
+def _received_ms(raw: RawEvent) -> int:
+    return raw.received_ms
 
 
 def compared(owner: str, day: StoredDay, raw: Mapping[bytes, RawEvent]) -> Recounted:
@@ -173,26 +177,20 @@ def _sum(day: StoredDay, raw: Mapping[bytes, RawEvent]) -> Metrics:
     total.by_event = _folded(total.by_event, day)
     if len(total.order_ids) > ORDER_IDS_PER_DAY_MAX:
         total.order_ids = day.metrics.order_ids
-    if len(total.sessions) >= MERGED_DAY_IDS_MAX:
+    if len(total.sessions) > MERGED_DAY_IDS_MAX:
         total.sessions = day.metrics.sessions
     return total
 
 
 def _folded(by_event: _Numbers, day: StoredDay) -> _Numbers:
     """The names as the day has them: `other` holds those that found no room, on this day or on one that moved here."""
-    folded: _Numbers = {}
-    other = by_event.get(OTHER, 0)
+    folded = {OTHER: 0}
     for name, count in by_event.items():
-        if name == OTHER:
-            continue
         kept = count if name in day.names else 0
-        if kept and OTHER in day.metrics.by_event:
-            kept = min(count, day.metrics.by_event.get(name, 0))
-        if kept:
-            folded[name] = kept
-        other += count - kept
-    if other:
-        folded[OTHER] = other
+        if OTHER in day.metrics.by_event:
+            kept = min(kept, day.metrics.by_event.get(name, 0))
+        folded[name] = folded.get(name, 0) + kept
+        folded[OTHER] += count - kept
     return folded
 
 

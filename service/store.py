@@ -95,9 +95,7 @@ def _outer_day(calls: Calls, distinct_id: str, *, is_ascending: bool) -> str | N
 
 def read_again(item: Raw | None, known: StoredDay) -> StoredDay:
     """The day a transaction's condition failed on; what was known of it where the condition held."""
-    if item is None:
-        return known
-    return stored_day(item) if item else StoredDay(known.day)
+    return known if item is None else stored_day(item)
 
 
 # --- writing --------------------------------------------------------------------------------------------------------

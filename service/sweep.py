@@ -1,20 +1,34 @@
 """Finish what died on the way: merges and erasures begun over a minute ago, found by their PENDING rows.
 
 Sixteen Queries, no Scan; what is found is ended by the same steps that began it, so a sweep may run beside anything.
+Each begins elsewhere, so that one row on which the time runs out does not keep the same others waiting every time.
 Where raw events are kept, it also removes what a request that was under way during an erasure has put there since.
 """
 
+import contextlib
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from . import erasure, identities, ids, keys, merge, raw_events
+from . import erasure, identities, keys, merge, raw_events
+from .dynamodb import ConditionFailedError
 from .events import epoch_ms
+from .keys import Key
 from .models import Item, PendingItem
 from .store import Work
 
 # AWS lets no invocation of a function take longer.
 _NO_REQUEST_LEFT_AFTER = timedelta(minutes=15)
+
+
+class _Row(NamedTuple):
+    """A PENDING row: what it stands for, and of LEFTOVERS when the id was fenced, in epoch milliseconds."""
+
+    key: Key
+    kind: str
+    fenced_at: int
 
 
 @dataclass(slots=True)
@@ -37,27 +51,33 @@ def sweep(work: Work) -> Iterator[Swept]:
     """End them one by one, and say after each how many it were. Raises Unavailable when they cannot be found."""
     swept = Swept()
     yield swept
-    for key, kind in _begun(work):
-        started_at, distinct_id = keys.pending_of(key.sk)
+    rows = _begun(work)
+    random.Random(epoch_ms(work.now)).shuffle(rows)  # noqa: S311 - an order
+    for row in rows:
+        started_at, distinct_id = keys.pending_of(row.key.sk)
         try:
-            if kind == erasure.LEFTOVERS:
-                swept.leftovers += _removed(work, key)
+            if row.kind == erasure.LEFTOVERS:
+                swept.leftovers += _removed(work, row)
             elif _merged(work, distinct_id, started_at):
                 swept.merges += 1
             elif erasure.resume(work, distinct_id) is not None:
                 swept.erasures += 1
             else:
-                work.calls.delete(key)  # What it stood for has ended.
+                _forget(work, row)  # What it stood for has ended.
         except Exception as error:  # noqa: BLE001 - one that cannot be ended must not keep the others from it
             swept.failures.append(error)
         yield swept
 
 
-def _begun(work: Work) -> list[tuple[keys.Key, str]]:
-    """The rows of what is over or dead by now, and what they stand for."""
+def _begun(work: Work) -> list[_Row]:
+    """The rows of what is over or dead by now."""
     latest = (work.now - merge.ABANDONED_AFTER).astimezone(UTC).isoformat(timespec="milliseconds")
     return [
-        (keys.Key(pk, item[Item.sk.attr_name]["S"]), item[PendingItem.kind.attr_name]["S"])
+        _Row(
+            Key(pk, item[Item.sk.attr_name]["S"]),
+            item[PendingItem.kind.attr_name]["S"],
+            int(item.get(PendingItem.fenced_at.attr_name, {"N": "0"})["N"]),
+        )
         for pk in keys.pending_pks()
         for item in work.calls.query(pk, keys.pending_until(latest))
     ]
@@ -65,8 +85,6 @@ def _begun(work: Work) -> list[tuple[keys.Key, str]]:
 
 def _merged(work: Work, distinct_id: str, started_at: str) -> bool:
     """Whether it was this merge, and is ended."""
-    if not ids.is_anonymous(distinct_id):
-        return False
     alias = identities.alias_of(work.calls, distinct_id, is_consistent=True)
     if alias is None or not alias.is_merging or alias.started_at != started_at:
         return False
@@ -74,12 +92,17 @@ def _merged(work: Work, distinct_id: str, started_at: str) -> bool:
     return True
 
 
-def _removed(work: Work, key: keys.Key) -> int:
+def _forget(work: Work, row: _Row) -> None:
+    """Delete the row, unless it stands for something else by now: an erasure that ends puts its leftovers there."""
+    with contextlib.suppress(ConditionFailedError):
+        work.calls.delete(row.key, PendingItem.kind == row.kind)
+
+
+def _removed(work: Work, row: _Row) -> int:
     """How many raw events were left of before this erasure; none is, once the row is gone."""
-    erased_at, distinct_id = keys.pending_of(key.sk)
-    instant = datetime.fromisoformat(erased_at)
-    if work.now - instant <= _NO_REQUEST_LEFT_AFTER:
+    if epoch_ms(work.now - _NO_REQUEST_LEFT_AFTER) <= row.fenced_at:
         return 0
-    removed = raw_events.remove(work, distinct_id, epoch_ms(instant))
-    work.calls.delete(key)
+    erased_at, distinct_id = keys.pending_of(row.key.sk)
+    removed = raw_events.remove(work, distinct_id, epoch_ms(datetime.fromisoformat(erased_at)))
+    _forget(work, row)
     return removed

@@ -297,6 +297,7 @@ def _cursor(sk: str, distinct_id: str = "u-1", number: object = 0) -> str:
         _cursor("ALIAS#" + "a" * 5000),
         # Of more bytes than a sort key may have.
         _cursor("ALIAS#" + "💶" * 255),
+        _cursor("DAY#", "u" * 1024),
         _cursor("DAY#", ""),
         _cursor("DAY#", number="x"),
         _cursor("DAY#", number=""),
@@ -314,11 +315,13 @@ def test_a_cursor_that_no_page_gave_is_refused(client: httpx.Client, cursor: str
     assert len(reply.content) < 1000
 
 
-@pytest.mark.parametrize("distinct_id", ["u-1", "u-2", "anon_a", "zzz", "\x00"])
+@pytest.mark.parametrize("distinct_id", ["u-1", "u-2", "anon_a", "zzz", "\x00", "💶" * 128])
 @pytest.mark.parametrize(
     "sk",
     [
         *("ALIAS#", "ALIAS#zzz", "DAY#", "DAY#2026-11-22", "DAY#9999", "DAY#\x00", "EVENTS#", "EVENTS#9"),
+        # Of a visitor with the longest name there can be.
+        "ALIAS#anon_" + "💶" * 128,
         "ALIAS#" + "💶" * 250,
     ],
 )

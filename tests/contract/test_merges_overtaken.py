@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from service import ingest, keys, merge
+from service import identities, ingest, keys, merge
 from service.events import epoch_ms
 from service.identities import Alias
 from service.problems import Unavailable
 from service.store import Work
+from tests import faults
 from tests.builders import new_table
 from tests.contract.test_aliases import alias_of_a, read, stale_work
 from tests.engine.conftest import NOON
@@ -113,3 +114,29 @@ def test_a_user_erased_in_the_millisecond_in_which_the_merge_began_gets_no_event
 
     assert isinstance(outcome.undecided, Unavailable)
     assert shop.events() == {}
+
+
+def test_who_is_told_that_another_user_has_the_visitor_leaves_the_merge_to_that_one(shop: Shop) -> None:
+    identities.link(shop.work(0), "anon_a", "u", epoch_ms(NOON))
+    work = shop.work(1)
+    alias = merge.join(work, "anon_a", "v", None, epoch_ms(work.now))
+
+    assert (alias.user_id, alias.is_merging) == ("u", True)
+    assert shop.item(ALIAS)["status"] == {"S": "merging"}
+
+
+def test_who_finds_the_merge_at_its_end_asks_for_nothing_more(shop: Shop) -> None:
+    shop.merge(0, "a", "u")
+    with faults.injected() as log:
+        assert joined(shop.work(1)).is_merged
+
+    assert log.operations == ["TransactWriteItems"]
+
+
+def test_the_seal_of_a_day_of_long_ago_outlives_the_requests_under_way(shop: Shop) -> None:
+    """The days on which events arrive are sealed for longer."""
+    assert shop.send(0, "m-1", at=OLD, anonymousId="a") == ACCEPTED
+    shop.merge(0, "a", "u")
+    seal = shop.item(keys.day_key("anon_a", "2019-12-24"))
+
+    assert int(seal["expiresAt"]["N"]) == NOON.timestamp() + 2 * 86_400

@@ -326,3 +326,12 @@ def test_no_key_is_anywhere_in_the_table(client: httpx.Client, table: Table) -> 
         everything = repr((key, item)).encode() + payload
         for secret in (WRITE_KEY, SECRET_KEY, token["userToken"], "userToken", "writeKey"):
             assert secret.encode() not in everything, key
+
+
+def test_a_retry_in_the_same_millisecond_leaves_what_came_first(client: httpx.Client) -> None:
+    """Whatever else it says: the numbers are those of the first."""
+    for path in ("/first", "/second"):
+        post(client, [visit("a1", messageId="m-1", context={"page": {"path": path}})])
+    events = client.get("/v1/users/anon_a1/events", headers=READER).json()["events"]
+
+    assert [event["context"]["page"]["path"] for event in events] == ["/first"]

@@ -10,8 +10,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from service import keys
+from service import keys, raw_events
+from service import sweep as sweep_module
 from service.dynamodb import Table
+from service.models import EventsItem
 from service.settings import Settings
 from service.store import Work
 from service.sweep import Swept, sweep
@@ -144,6 +146,15 @@ def test_more_than_one_write_can_delete_are_erased(client: httpx.Client, table: 
     assert items_kept(table) == {}
 
 
+def test_what_one_write_deletes_is_gone_when_the_next_one_fails(client: httpx.Client, table: Table) -> None:
+    for number in range(60):
+        post(client, [make_event(timestamp=at(seconds=-number))])
+    with faults.injected(faults.Fault("kill_before", operation="BatchWriteItem", call=2)):
+        assert client.delete("/v1/users/u-1", headers=READER).status_code == 500
+
+    assert len(items_kept(table)) == 35
+
+
 @pytest.mark.parametrize("kind", ["kill_before", "kill_after"])
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_an_erasure_that_dies_at_its_raw_events_is_ended_by_the_sweep(
@@ -158,9 +169,36 @@ def test_an_erasure_that_dies_at_its_raw_events_is_ended_by_the_sweep(
     assert swept(table, settings, clock) == Swept(erasures=1)
     assert items_kept(table) == {}
     assert [kind for _, kind in pending(table)] == ["leftovers"] * 3
+    # Until the sweep had put its fences a request could count.
     clock.move(minutes=15)
     assert swept(table, settings, clock) == Swept()
+    assert ("u-ada", "leftovers") in pending(table)
+    clock.move(milliseconds=1)
+    assert swept(table, settings, clock) == Swept()
     assert pending(table) == []
+
+
+def test_a_sweep_that_comes_late_to_an_erasure_leaves_what_another_has_put_in_its_place(
+    client: httpx.Client, clock: Clock, table: Table, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once have found it begun; the other one ends it."""
+    live(client)
+    lost = items_kept(table)
+    clock.move(seconds=1)
+    with faults.injected(faults.Fault("kill_after", operation="TransactWriteItems", call=1)):
+        assert client.delete(f"/v1/users/u-{ADA}", headers=READER).status_code == 500
+    clock.move(seconds=61)
+    rows = sweep_module._begun(Work(table.calls(float("inf")), settings, clock.now))
+    assert swept(table, settings, clock) == Swept(erasures=1)
+    with monkeypatch.context() as late:
+        late.setattr(sweep_module, "_begun", lambda _: rows)
+        assert swept(table, settings, clock) == Swept()
+    assert pending(table) == LEFTOVERS
+    put_back(table, lost)
+    clock.move(minutes=16)
+
+    assert swept(table, settings, clock) == Swept(leftovers=6)
+    assert items_kept(table) == {}
 
 
 def test_what_counts_after_an_erasure_is_kept_again(client: httpx.Client, clock: Clock, table: Table) -> None:
@@ -224,3 +262,17 @@ def test_leftovers_of_a_visitor_who_became_somebody_elses_are_not_that_ones(
     reply = client.get("/v1/users/u-eve/events", params={"from": "2026-01-01"}, headers=READER)
     assert [event["messageId"] for event in reply.json()["events"]] == ["new"]
     assert "ada-1" not in client.get("/v1/users/u-eve/export", headers=READER).text
+
+
+def test_what_was_read_is_deleted_before_more_is_read(table: Table, settings: Settings) -> None:
+    """Of gigabytes, a request that runs out of time has deleted some."""
+    payload = bytes(38 * 1024)
+    for number in range(30):
+        key = keys.events_key("u-1", number, f"{number:016x}")
+        item = EventsItem(*key, received_at=1_000, events=1, payload=payload)
+        table.client.put_item(TableName=table.name, Item=item.serialize())
+    with faults.injected() as log:
+        assert raw_events.remove(Work(table.calls(float("inf")), settings, NOON), "u-1", 100) == 30
+
+    # A page of a Query is a megabyte.
+    assert log.operations == ["Query", "BatchWriteItem", "Query", "BatchWriteItem"]

@@ -154,6 +154,23 @@ def test_an_erased_persons_leftovers_are_no_part_of_it(table: Table, settings: S
     assert [(one.status, one.counted) for one in recounted(table, settings)] == [(recount.SAME, 3)]
 
 
+def test_nor_where_the_person_sends_the_same_again(table: Table, settings: Settings) -> None:
+    """It arrived first, and what counts is what came after the erasure."""
+    order = {"event": "Order Completed", "messageId": "m-1"}
+    clock = builders.Clock()
+    with builders.lambda_client(builders.make_app(settings, table, clock)) as client:
+        post(client, [make_event(**order, properties={"revenue": 5})])
+        lost = {key: item for key, item in builders.items(table).items() if keys.is_events(key[1])}
+        client.delete("/v1/users/u-1", headers=READER)
+        clock.move(seconds=1)
+        again = make_event(**order, timestamp=at(seconds=1), properties={"revenue": 7})
+        assert counts(post(client, [again])) == (1, 0, 0)
+        for (pk, sk), item in lost.items():
+            table.client.put_item(TableName=table.name, Item={"PK": {"S": pk}, "SK": {"S": sk}, **item})
+
+    assert [one.status for one in recounted(table, settings)] == [recount.SAME]
+
+
 def test_a_request_between_its_day_and_its_raw_events_is_waited_for(
     client: httpx.Client, table: Table, settings: Settings
 ) -> None:
@@ -170,6 +187,66 @@ def test_a_request_between_its_day_and_its_raw_events_is_waited_for(
     found = list(recount.person(work(table, settings), "u-1", pause=pause))
 
     assert (statuses(found), len(waited)) == ([(TODAY, recount.SAME)], 1)
+
+
+def test_a_day_that_never_stands_still_is_told_as_it_was_last(
+    client: httpx.Client, table: Table, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its requests are always between the day and the raw events; the other days do not wait for it."""
+    post(client, [make_event(timestamp=at(days=-back)) for back in range(2)])
+    monkeypatch.setattr(recount, "_may_change", lambda _, one, *__, **___: one.day == TODAY)
+    waited: list[float] = []
+    found = list(recount.person(work(table, settings), "u-1", pause=waited.append))
+
+    assert statuses(found) == [(day(-1), recount.SAME), (TODAY, recount.SAME)]
+    assert len(waited) == 4
+
+
+def test_a_day_that_lacks_some_is_looked_at_again_and_one_of_before_they_were_kept_is_not(
+    table: Table, settings: Settings
+) -> None:
+    def may_change(day_: str, counted: int, missing: int, *before: tuple[int, int]) -> bool:
+        one, *known = (
+            recount.Recounted("u-1", day_, recount.INCOMPLETE, *numbers)
+            for numbers in ((counted, missing), *before)
+        )
+        return recount._may_change(
+            work(table, settings), one, {day_: known[0]} if known else {}, is_repairing=False
+        )
+
+    # Some requests have put theirs, so the others may be about to.
+    assert may_change(day(-9), 3, 2)
+    assert not may_change(day(-9), 3, 3)
+    # Or the first one is.
+    assert may_change(TODAY, 3, 3)
+    assert may_change(day(-1), 3, 3)
+    assert not may_change(day(-2), 3, 3)
+    # As long as it moves.
+    assert may_change(TODAY, 3, 1, (3, 2))
+    assert may_change(TODAY, 4, 2, (3, 2))
+    assert not may_change(TODAY, 3, 2, (3, 2))
+
+
+def test_fences_and_seals_are_not_read_for(client: httpx.Client, table: Table, settings: Settings) -> None:
+    """They are dozens, and seven days are a question each."""
+    post(client, [visit("a1")])
+    post(client, [make_event(type="identify", anonymousId="a1", userId="u-3")])
+    client.delete("/v1/users/u-2", headers=READER)
+    for nobody in ("u-2", "anon_a1"):
+        with faults.injected() as log:
+            assert recounted(table, settings, nobody) == []
+        assert log.operations == ["Query"]
+
+
+def test_everybody_is_who_has_a_day_to_recount(
+    client: httpx.Client, table: Table, settings: Settings
+) -> None:
+    post(client, [make_event(timestamp=at(days=-back)) for back in range(3)])
+    post(client, [visit("a1"), visit("a2")])
+    post(client, [make_event(type="identify", anonymousId="a1", userId="u-3")])
+    client.delete("/v1/users/u-2", headers=READER)
+
+    assert sorted(recount.everybody(work(table, settings))) == ["anon_a2", "u-1", "u-3"]
 
 
 def test_days_of_before_raw_events_were_kept_are_named_and_others_recounted(
@@ -266,6 +343,10 @@ def test_a_day_that_began_again_after_an_erasure_is_not_repaired_with_what_was_b
         assert not repaired_late(table, settings, begin_again)
         key = keys.day_key("u-1", TODAY)
         assert (builders.item_at(table, key) or {})["revision"] == {"N": "1"}
+        assert totals(client)["events"] == 1
+        # It can be repaired as it is now.
+        spoil(table)
+        assert [one.status for one in recounted(table, settings, repair=True)] == [recount.REPAIRED]
         assert totals(client)["events"] == 1
 
 

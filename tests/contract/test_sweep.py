@@ -20,6 +20,7 @@ import pytest
 from service import identities, indices, keys
 from service.dynamodb import Table
 from service.events import epoch_ms
+from service.models import PendingItem
 from service.problems import Unavailable
 from service.store import Work
 from service.sweep import Swept, sweep
@@ -152,6 +153,55 @@ def test_what_cannot_be_finished_now_is_left_and_stops_nothing_else(
     assert (first.merges, first.erasures, first.undecided) == (2, 0, 1)
     assert pending(table) == ["anon_a2"]
     assert swept(table) == Swept(merges=1)
+
+
+def row_of_a_merge(table: Table, anonymous_id: str) -> keys.Key:
+    """Left from long ago."""
+    key = keys.pending_key(LONG_AGO.isoformat(timespec="milliseconds"), f"anon_{anonymous_id}")
+    item = PendingItem(*key, kind=identities.MERGE).serialize()
+    table.client.put_item(TableName=table.name, Item=item)
+    return key
+
+
+def test_a_row_whose_merge_is_nowhere_is_removed(table: Table) -> None:
+    key = row_of_a_merge(table, "a1")
+
+    assert swept(table) == Swept()
+    assert builders.item_at(table, key) is None
+
+
+def test_a_row_of_an_earlier_merge_leaves_the_one_that_is_under_way(table: Table) -> None:
+    key = row_of_a_merge(table, "a1")
+    begin_merge(table, "a1", JUST_NOW)
+
+    assert swept(table) == Swept()
+    assert builders.item_at(table, key) is None
+    alias = builders.item_at(table, keys.alias_key("anon_a1"))
+    assert alias is not None
+    assert alias["status"] == {"S": "merging"}
+
+
+def test_each_sweep_begins_elsewhere(
+    client: httpx.Client, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row on which the time runs out, every time, keeps none of the others from their end for ever."""
+    for number in range(8):
+        begin_merge(table, f"a{number}", LONG_AGO)
+    found: list[str] = []
+
+    def out_of_time(_: Work, anonymous_id: str, __: object) -> None:
+        found.append(anonymous_id)
+        raise Unavailable
+
+    monkeypatch.setattr("service.merge.finished", out_of_time)
+    firsts = set()
+    for hours in range(12):
+        found.clear()
+        assert swept(table, NOON + timedelta(hours=hours)).undecided == 8
+        assert sorted(found) == [f"anon_a{number}" for number in range(8)]
+        firsts.add(found[0])
+
+    assert len(firsts) > 3
 
 
 def test_killed_after_any_call_the_next_sweep_goes_on(client: httpx.Client, table: Table) -> None:

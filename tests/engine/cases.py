@@ -28,9 +28,9 @@ OLD, OLDER = ((NOON - timedelta(days=days)).date().isoformat() for days in (200,
 RANGE = f"from={OLDER}&to={LAST}"
 
 GET, QUERY, PUT, UPDATE = "GetItem", "Query", "PutItem", "UpdateItem"
-TRANSACT = "TransactWriteItems"
+TRANSACT, MANY = "TransactWriteItems", "BatchGetItem"
 MERGE = [TRANSACT, QUERY, PUT, TRANSACT, TRANSACT, PUT, PUT, TRANSACT]
-# A fence on each day of the window and one more on either side; then what lies before the window goes, all at once.
+# A fence on each day of the window and one more on either side; then what lies before the window goes, nine at a time.
 # Then raw events are looked for, which may be there from when they were kept.
 ERASE_DAYS = [QUERY, *[PUT] * 7, TRANSACT, QUERY]
 
@@ -327,7 +327,7 @@ REQUESTS: dict[str, tuple[Prepare, list[str]]] = {
     "erase a user with two anonymous ids": (
         erase_user,
         # Its time is moved behind that of the merges, which is the same here; then id by id.
-        [GET, TRANSACT, QUERY, GET, GET, TRANSACT, *[*ERASE_DAYS, TRANSACT] * 2, *ERASE_DAYS, TRANSACT],
+        [GET, TRANSACT, QUERY, MANY, TRANSACT, *[*ERASE_DAYS, TRANSACT] * 2, *ERASE_DAYS, TRANSACT],
     ),
     "erase a visitor": (erase_visitor, [GET, TRANSACT, *ERASE_DAYS, TRANSACT]),
 }

@@ -32,7 +32,7 @@ from tests.engine.conftest import NOON
 
 TODAY = NOON.date().isoformat()
 OLD = "2019-12-24T18:00:00Z"
-READ, QUERY, TRANSACT = ("get_item",), ("query",), ("transact_write_items",)
+READ, QUERY, TRANSACT = ("get_item", "batch_get_item"), ("query",), ("transact_write_items",)
 WRITE = ("put_item", "delete_item", *TRANSACT)
 DAY_SECONDS = 86_400
 STUCK_SECONDS = 60

@@ -44,7 +44,9 @@ class Meter:
         price = {"wru": 0.0, "rru": 0.0}
         for call, reported in zip(calls, self.reported, strict=True):
             least = 2.0 * len(call.request.get("TransactItems", []))
-            price["rru" if call.operation in ("GetItem", "Query") else "wru"] += max(reported, least)
+            price["rru" if call.operation in ("GetItem", "Query", "BatchGetItem") else "wru"] += max(
+                reported, least
+            )
             if reported < least:
                 price["estimated"] = 1
         return price

@@ -199,13 +199,13 @@ PLANTS = {
     ),
     "no-leftovers": Plant(
         "service.erasure",
-        "        row = _pending(work, distinct_id, erased_at, LEFTOVERS)\n",
+        "        row = _leftovers(work, distinct_id, erased_at)\n",
         "        row = work.calls.delete_action(keys.pending_key(began_at(erased_at), distinct_id))\n",
         "raw: an event of the user, an erasure",
     ),
     "no-leftovers-of-visitors": Plant(
         "service.erasure",
-        "*([_pending(work, anonymous_id, erased_at, LEFTOVERS)] if work.settings.raw_events else []),",
+        "*([_leftovers(work, anonymous_id, erased_at)] if work.settings.raw_events else []),",
         "",
         "raw: an event of a merged visitor, an erasure",
     ),

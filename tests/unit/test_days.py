@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -307,3 +308,49 @@ def test_an_erasure_of_either_day_refuses_what_may_have_been_there() -> None:
 
         assert [rejection.code for rejection in result.rejections] == ["erased"]
         assert indexes(result.admitted) == [9]
+
+
+def test_of_each_duplicate_it_is_said_which_day_has_counted_it() -> None:
+    """One that neither has is known to the other day alone, as one that counted where it no longer is known."""
+    own = stored(seen=1)
+    other = stored(seen=3, elsewhere={message_hash(2)})
+    result = days.admit_beside([event(0), event(1), event(2)], own, other, 100)
+
+    assert indexes(result.duplicates) == [0, 1, 2]
+    assert (indexes(result.seen), indexes(result.seen_beside)) == ([0], [1])
+
+
+def test_a_refund_in_a_ninth_currency_finds_no_room_either() -> None:
+    refund = event(1)
+    assert refund.part is not None
+    refund.part.refund = Amount("USD", 100)
+    result = days.admit([refund], stored(currencies=set(CODES[:8])), 100)
+
+    assert [rejection.code for rejection in result.rejections] == ["day_full"]
+
+
+def test_a_day_that_counts_none_any_more_need_not_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever comes to it later is refused: it holds as many as it may."""
+    monkeypatch.setattr(days, "ELSEWHERE_IDS_MAX", 2)
+    other = stored(seen=5, elsewhere={message_hash(0), message_hash(1)})
+
+    assert indexes(days.admit_beside([event(9)], stored(), other, 5).admitted) == [9]
+    assert days.admit_beside([event(9)], stored(), other, 6).admitted == []
+
+
+def test_as_many_sessions_as_a_merged_day_may_hold_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(days, "MERGED_DAY_IDS_MAX", 3)
+    source, target = stored(seen=1), stored()
+    source.metrics.sessions, target.metrics.sessions = {b"a", b"b"}, {b"c"}
+
+    assert days.moved(source, target, 100)[0].metrics.sessions == {b"a", b"b"}
+    target.metrics.sessions.add(b"d")
+    assert days.moved(source, target, 100)[0].metrics.sessions == set()
+
+
+def test_a_day_with_more_order_ids_than_it_may_have_gets_no_more() -> None:
+    day = stored()
+    day.metrics.order_ids = {f"o-{number}" for number in range(days.ORDER_IDS_PER_DAY_MAX + 1)}
+    new = event(1, order_id="new-1"), event(2, order_id="new-2")
+
+    assert days.addition(new, day).new_order_ids == set()

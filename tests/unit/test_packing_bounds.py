@@ -92,6 +92,16 @@ def test_events_that_do_not_compress_are_split_and_all_kept() -> None:
     assert len({pack.digest for pack in packs}) == len(packs)
 
 
+def test_a_payload_of_the_largest_size_is_one_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = events_at(0, 1)
+    (pack,) = packing.packed(events, ORIGIN)
+    monkeypatch.setattr(packing, "PAYLOAD_BYTES_MAX", len(pack.payload))
+
+    assert list(packing.packed(events, ORIGIN)) == [pack]
+    monkeypatch.setattr(packing, "PAYLOAD_BYTES_MAX", len(pack.payload) - 1)
+    assert [pack.events for pack in packing.packed(events, ORIGIN)] == [1, 1]
+
+
 def test_the_largest_event_with_the_largest_context_is_one_item() -> None:
     context = {"a": "".join(chr(35 + number * number % 57) for number in range(EVENT_BYTES_MAX - 8))}
     event = make_event(properties={"a": "é" * (EVENT_BYTES_MAX // 2 - 200)})
@@ -128,6 +138,40 @@ def test_an_event_that_is_nested_too_deeply_is_refused_alone(levels: int, kind: 
     assert [event.index for event in events] == [0, 1, 2] if is_kept else [0, 2]
     assert [(one.index, one.code) for one in rejected] == [] if is_kept else [(1, "invalid_event")]
     assert len(read_back(list(packing.packed(events, origin)))) == len(events)
+
+
+def test_the_hash_of_an_event_is_kept_where_it_has_no_message_id_alone() -> None:
+    def head(**fields: str | None) -> dict[str, object]:
+        given = {"type": "track", "event": "x", "userId": "u", **fields}
+        _, (pack,) = packed(json.dumps({"batch": [given]}).encode())
+        document: dict[str, object] = json.loads(zlib.decompress(pack.payload))
+        return document
+
+    assert "hashes" not in head(messageId="m-1")
+    assert "hashes" in head()
+
+
+def test_what_python_cannot_write_is_too_deep() -> None:
+    """The reader may take more levels than the writer."""
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    with pytest.raises(packing._RefusedError):
+        packing.text_of({"properties": {"list": deep}})
+
+
+def test_a_text_of_few_brackets_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event of every request is such a one."""
+
+    def looked(_: object) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(packing, "_is_deep", looked)
+
+    assert packing.text_of({"properties": {"list": [[]] * 97}}).count("[") == 98
+    with pytest.raises(AssertionError):
+        packing.text_of({"properties": {"list": [[]] * 98}})
 
 
 def test_many_brackets_beside_each_other_are_not_deep() -> None:
@@ -168,7 +212,7 @@ def test_what_is_not_counted_needs_no_text() -> None:
     context, kept = packing.with_text(raw, {"a": "x" * EVENT_BYTES_MAX}, [event], rejected)
 
     assert (context, kept, rejected) == ("{}", [event], [])
-    assert event.sent is None
+    assert event.sent == "{}"
 
 
 def test_the_contexts_of_a_batch_are_kept_once_in_an_item() -> None:

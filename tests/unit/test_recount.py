@@ -221,3 +221,32 @@ def test_orders_of_which_not_all_ids_are_kept_are_no_difference(orders: int, sta
     day.metrics.order_ids.pop()
     expected = recount.DIFFERENT if orders == ORDER_IDS_PER_DAY_MAX else recount.SAME
     assert compared("u-1", day, by_hash(*raw)).status == expected
+
+
+@pytest.mark.parametrize(("sessions", "status"), [(2, recount.DIFFERENT), (3, recount.SAME)])
+def test_sessions_that_found_no_room_in_a_merge_are_no_difference(
+    monkeypatch: pytest.MonkeyPatch, sessions: int, status: str
+) -> None:
+    monkeypatch.setattr(recount, "MERGED_DAY_IDS_MAX", 2)
+    raw = [raw_event(context={"sessionId": f"s-{number}"}) for number in range(sessions)]
+    day = counted(*raw)
+    day.metrics.sessions.pop()
+
+    assert compared("u-1", day, by_hash(*raw)).status == status
+
+
+def test_a_name_that_lost_a_count_is_named_where_there_are_no_others() -> None:
+    raw = [raw_event(event="Letter"), raw_event(event="Letter")]
+    day = counted(*raw)
+    day.metrics.by_event["Letter"] = 1
+
+    assert compared("u-1", day, by_hash(*raw)).differences == [Difference("by_event", "Letter", 1, 2)]
+
+
+def test_a_name_that_the_day_does_not_know_is_one_of_the_others() -> None:
+    raw = raw_event(event="Letter")
+    day = counted(raw)
+    day.names.clear()
+    day.metrics.by_event.clear()
+
+    assert compared("u-1", day, by_hash(raw)).differences == [Difference("by_event", OTHER, 0, 1)]
