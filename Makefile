@@ -47,7 +47,7 @@ bench: install-dev ## measure processor time and capacity units
 bench-search: install-dev ## measure indexing and search on both engines; ARGS="--events 100000 --check"
 	@$(PYTHON) -m bench.search $(ARGS)
 
-explore: install-dev ## try every interleaving of ingest and merge
+explore: install-dev ## try every interleaving of ingest, merge and erasure
 	@$(PYTHON) -m tests.explorer $(ARGS)
 
 .PHONY: storm soak

@@ -60,7 +60,7 @@ def export(
     lines where they are kept.
 
     \b
-    FOOTFALL_TABLE=footfall-prod AWS_REGION=eu-central-1 python -m service export --out footfall.ndjson
+    FOOTFALL_TABLE=footfall-Table-... AWS_REGION=eu-central-1 python -m service export --out footfall.ndjson
     AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:8042 python -m service export --out footfall.ndjson
     FOOTFALL_SECRET_KEY=… python -m service export --user u-42 --url https://shop.example
     """

@@ -64,7 +64,7 @@ def rebuild(*, may_shrink: bool) -> None:
     every month that can be is new, 2 when one was kept because it would lose documents, 1 when it could not be done.
 
     \b
-    FOOTFALL_RAW_EVENTS=1 FOOTFALL_OPENSEARCH_URL=https://... FOOTFALL_TABLE=footfall-prod \\
+    FOOTFALL_RAW_EVENTS=1 FOOTFALL_OPENSEARCH_URL=https://... FOOTFALL_TABLE=footfall-Table-... \\
         python -m service index rebuild
     """
     with _errors():

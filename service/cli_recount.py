@@ -58,8 +58,8 @@ def recount_(*, user: str | None, is_all: bool, is_repairing: bool) -> None:
     named and skipped. Ends with 0 when nothing differs any more, 2 when something does, 1 when it could not begin.
 
     \b
-    FOOTFALL_TABLE=footfall-prod python -m service recount u-42
-    FOOTFALL_TABLE=footfall-prod python -m service recount --all --repair
+    FOOTFALL_TABLE=footfall-Table-... python -m service recount u-42
+    FOOTFALL_TABLE=footfall-Table-... python -m service recount --all --repair
     """
     if (user is None) is not is_all:
         raise click.UsageError("Name a user, or say --all.")

@@ -31,7 +31,7 @@ def sweep_() -> None:
     now, 1 when it could not begin.
 
     \b
-    FOOTFALL_TABLE=footfall-prod python -m service sweep
+    FOOTFALL_TABLE=footfall-Table-... python -m service sweep
     AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:8042 python -m service sweep
     """
     with one_line(dev.CannotStartError, CannotSweepError):

@@ -254,6 +254,7 @@ def test_the_function_may_do_what_it_does_and_nothing_else(
     assert function["Role"] == {"Fn::GetAtt": "HttpFunctionRole.Arn"}
     assert allowed == {
         "dynamodb:GetItem": table,
+        "dynamodb:BatchGetItem": table,
         "dynamodb:Query": table,
         "dynamodb:UpdateItem": table,
         "dynamodb:PutItem": table,
@@ -288,6 +289,17 @@ def test_the_gateway_throttles_every_route(template: dict[str, Any]) -> None:
         "ThrottlingBurstLimit": {"Ref": "RequestsBurst"},
     }
     assert (parameters["RequestsPerSecond"]["Default"], parameters["RequestsBurst"]["Default"]) == (50, 100)
+
+
+def test_the_bound_on_writes_is_there_where_it_is_asked_for(template: dict[str, Any]) -> None:
+    bound = template["Resources"]["Table"]["Properties"]["OnDemandThroughput"]
+    written = {"MaxWriteRequestUnits": {"Ref": "WriteUnitsPerSecond"}}
+
+    assert bound == {"Fn::If": ["IsWriteBounded", written, {"Ref": "AWS::NoValue"}]}
+    assert template["Conditions"]["IsWriteBounded"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "WriteUnitsPerSecond"}, 0]}]
+    }
+    assert template["Parameters"]["WriteUnitsPerSecond"]["Default"] == 0
 
 
 def test_the_function_gives_up_before_the_gateway_does(
