@@ -87,6 +87,14 @@ def least_units(arguments: Mapping[str, Any]) -> int:
     )
 
 
+def least_read_units(arguments: Mapping[str, Any]) -> float:
+    """What a read consumes at least: of a BatchGetItem a unit for each key, also of what is not there."""
+    if "RequestItems" not in arguments:
+        return read_units((), is_consistent=arguments["ConsistentRead"])
+    tables = arguments["RequestItems"].values()
+    return sum(len(of["Keys"]) * read_units((), is_consistent=of["ConsistentRead"]) for of in tables)
+
+
 def cancelled_units(actions: Sequence[Mapping[str, Any]], reasons: Sequence[Mapping[str, Any]]) -> int:
     """What a cancelled transaction consumed: twice the units of each action, as far as the items' sizes are known."""
     return sum(

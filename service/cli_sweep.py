@@ -9,7 +9,6 @@ import click
 
 from . import dev
 from .problems import Unavailable
-from .store import Work
 from .sweep import sweep
 from .terminal import Display, one_line, units
 
@@ -39,7 +38,7 @@ def sweep_() -> None:
         calls = table.calls(time.monotonic() + DEADLINE_SECONDS)
         try:
             with Display() as display:
-                for swept in sweep(Work(calls, settings, datetime.now(UTC))):
+                for swept in sweep(calls, settings, lambda: datetime.now(UTC)):
                     display.show(f"{swept.merges + swept.erasures:,} finished")
         except Unavailable as error:
             cause = error.__cause__ or error.detail

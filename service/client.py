@@ -1,6 +1,7 @@
 """The way to a running Footfall: one request, sent again until it is answered, or one line about why it cannot be."""
 
 import http.client
+import math
 import random
 import time
 import urllib.request
@@ -17,7 +18,6 @@ CONNECT_TIMEOUT_SECONDS = 10
 READ_TIMEOUT_SECONDS = 60
 WAIT_SECONDS_MAX = 30
 NOTICE_SECONDS = 10
-UNAVAILABLE = 503
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Say = Callable[[str], None]
@@ -104,7 +104,8 @@ class Client:
     ) -> Reply:
         """One request, as often as it takes. Raises CannotReachError.
 
-        The last of `attempts_max` may also be answered with 503: it is more than there is time for, perhaps.
+        From the last of `attempts_max` on a 5xx is a reply, too: it is more than there is time for, perhaps, which the
+        function answers with 503, and the gateway with 500 where the function's time was over.
         """
         last_answer = last_notice = time.monotonic()
         attempt = 0
@@ -113,7 +114,7 @@ class Client:
             reply, trouble = self._request(method, path, headers, body)
             if reply is not None:
                 consumed.add(reply.headers.get("Footfall-Capacity"))
-                is_last = attempt == attempts_max and reply.status == UNAVAILABLE
+                is_last = reply.status >= 500 and attempt >= (attempts_max or math.inf)
                 if is_last or (reply.status not in (408, 425, 429) and reply.status < 500):
                     return self._with_right_key(Reply(reply.status, reply.headers, reply.data))
             now = time.monotonic()

@@ -17,12 +17,14 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
+from pynamodb.attributes import Attribute
 from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.projection import create_projection_expression
 from pynamodb.expressions.update import Action, Update
 
 from . import __version__
 from .aws_codes import NOT_NOW
-from .capacity import Capacity, cancelled_units, item_bytes, least_units, read_units, write_units
+from .capacity import Capacity, cancelled_units, item_bytes, least_read_units, least_units, write_units
 from .keys import Key
 from .models import Item, Raw
 from .problems import Unavailable
@@ -39,8 +41,7 @@ CONFLICT_ATTEMPTS_MAX = 5
 CONFLICT_DELAY_SECONDS = 0.02
 
 # BatchWriteItem's own limit, and BatchGetItem's.
-BATCH_ITEMS_MAX = 25
-BATCH_KEYS_MAX = 100
+BATCH_ITEMS_MAX, BATCH_KEYS_MAX = 25, 100
 
 _PK, _SK = Item.pk, Item.sk
 _CONDITION_FAILED = "ConditionalCheckFailed"
@@ -204,9 +205,11 @@ class Calls:
         is_consistent: bool = False,
         is_ascending: bool = True,
         limit: int | None = None,
+        only: Sequence[Attribute[Any]] = (),
     ) -> Iterable[Raw]:
-        """Items of a partition between two sort keys, both inclusive, page by page of at most 1 MB or `limit`."""
-        arguments = _expressions(KeyConditionExpression=(pk == _PK) & _SK.between(*sort_keys)) | {
+        """Items of a partition between two sort keys, both inclusive, page by page of at most 1 MB or `limit`.
+        `only` these attributes of them cost the same."""
+        arguments = _expressions(only, KeyConditionExpression=(pk == _PK) & _SK.between(*sort_keys)) | {
             "TableName": self.table.name,
             "ConsistentRead": is_consistent,
             "ScanIndexForward": is_ascending,
@@ -288,7 +291,7 @@ class Calls:
         return {
             "TableName": self.table.name,
             **target,
-            **_expressions(ConditionExpression=condition, UpdateExpression=update),
+            **_expressions((), ConditionExpression=condition, UpdateExpression=update),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
@@ -358,12 +361,7 @@ class Calls:
         # A transaction whose token was known already reports what it read; DynamoDB Local names no kind.
         read = sum(part.get("ReadCapacityUnits", 0) for part in parts)
         if operation in ("get_item", "query", "scan", "batch_get_item"):
-            if operation == "batch_get_item":
-                # A unit for each key, also of what is not there; half a unit where it may be of a moment ago.
-                tables = arguments["RequestItems"].values()
-                least = sum(len(of["Keys"]) * (1.0 if of["ConsistentRead"] else 0.5) for of in tables)
-            else:
-                least = read_units((), is_consistent=arguments["ConsistentRead"])
+            least = least_read_units(arguments)
             self._add(read_units=max(units, least), is_corrected=units < least)
             return
         least = least_units(arguments)
@@ -384,7 +382,7 @@ def _key(key: Key) -> dict[str, Any]:
     return {_PK.attr_name: {"S": key.pk}, _SK.attr_name: {"S": key.sk}}
 
 
-def _expressions(**expressions: Condition | Update | None) -> dict[str, Any]:
+def _expressions(only: Iterable[Attribute[Any]], **expressions: Condition | Update | None) -> dict[str, Any]:
     """Serialise the expressions of one call, which share their placeholders."""
     names: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -393,6 +391,8 @@ def _expressions(**expressions: Condition | Update | None) -> dict[str, Any]:
         for argument, expression in expressions.items()
         if expression is not None
     }
+    if projected := [*only]:
+        arguments["ProjectionExpression"] = create_projection_expression(projected, names)
     if names:
         arguments["ExpressionAttributeNames"] = {placeholder: name for name, placeholder in names.items()}
     if values:

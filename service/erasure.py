@@ -205,7 +205,7 @@ def _freed(work: Work, anonymous_id: str, alias: Alias, user_id: str, erased_at:
 
 def _clear(work: Work, distinct_id: str, marked_id: str, erased_at: int) -> int:
     """Fence the days on which events may arrive, delete the rest. Answers how many days with events there were."""
-    stored = store.every_day(work.calls, distinct_id)
+    stored = store.outlines(work.calls, distinct_id)
     fenced = _window(work)
     removed, deleted = 0, []
     for day in sorted(stored.keys() | fenced):

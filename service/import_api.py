@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .client import UNAVAILABLE, Client, Consumed
+from .client import Client, Consumed
 
 _HEADERS = {
     "Content-Type": "application/json",
@@ -17,7 +17,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply that decides: 200, or a 4xx that sending again would not change. Or the last 503 of so many."""
+    """A reply that decides: 200, or a 4xx that sending again would not change. Or the last 5xx of so many."""
 
     status: int
     body: Mapping[str, Any]
@@ -29,7 +29,7 @@ def post(client: Client, body: str, consumed: Consumed, attempts_max: int | None
     reply = client.request(
         "POST", "/v1/import", consumed, headers=_HEADERS, body=compressed, attempts_max=attempts_max
     )
-    if reply.status == UNAVAILABLE:
+    if reply.status >= 500:
         return Answer(reply.status, {})
     try:
         decoded = json.loads(reply.data)

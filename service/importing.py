@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from . import import_api, wire
 from .checkpoint import Checkpoint, Totals
-from .client import UNAVAILABLE, Client
+from .client import Client
 from .events import Rejection, Rules
 from .records import Record
 from .sources import Source
@@ -27,6 +27,8 @@ BATCH_BYTES_MAX = wire.BODY_BYTES_MAX - len(_HEAD) - len(_TAIL)
 CONTENT_CHARACTERS_MAX = 64 * 1024
 # Then it is tried in halves.
 ATTEMPTS_WHOLE = 3
+# After so many answers requests grow again: it may have been an outage. Where it was not, three more are in vain.
+ANSWERS_AT_A_SIZE = 20
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ class Sender:
 
     client: Client
     totals: Totals
-    # A request has time for so many; fewer, once it had none for as many.
+    # A request has time for so many; fewer, once it had none for as many, and `answers` were given since.
     events_max: int = wire.BATCH_EVENTS_MAX
+    answers: int = 0
 
     def send(self, records: Sequence[Record]) -> list[KeptBack]:
         """Have each of these events decided. Raises CannotReachError."""
@@ -95,19 +98,25 @@ class Sender:
             return self._halves(records)
         answer = self._post(records, None if len(records) == 1 else ATTEMPTS_WHOLE)
         if answer.status == 200:
+            self._grow()
             self.totals.accepted += int(answer.body["accepted"])
             self.totals.duplicates += int(answer.body["duplicates"])
             rejected = self._rejected(records, answer.body)
             self.totals.rejected += len(rejected)
             return rejected
-        if answer.status == UNAVAILABLE:
+        if answer.status >= 500:
             # Each of thousands of people takes its own calls of the database, also when it is counted already.
-            self.events_max = (len(records) + 1) // 2
+            self.events_max, self.answers = (len(records) + 1) // 2, 0
         if len(records) > 1:
             # Else one of them spoils it for all.
             return self._halves(records)
         self.totals.rejected += 1
         return [_kept_back(records[0], str(answer.body["code"]), str(answer.body["detail"]))]
+
+    def _grow(self) -> None:
+        self.answers += 1
+        if self.answers >= ANSWERS_AT_A_SIZE:
+            self.events_max, self.answers = min(2 * self.events_max, wire.BATCH_EVENTS_MAX), 0
 
     def _halves(self, records: Sequence[Record]) -> list[KeptBack]:
         middle = len(records) // 2
@@ -122,15 +131,15 @@ class Sender:
         rest = records[int(listed[-1]["index"]) + 1 :] if listed else ()
         if unlisted > 0 and rest:
             # A reply lists the first hundred. The rest is asked for by sending it again, which counts nothing twice.
-            answer = self._post(rest)
-            if answer.status == 200:
-                more = self._rejected(rest, answer.body)
-                found += more
-                # Whatever is not refused any more went in.
-                self.totals.accepted += max(0, unlisted - len(more))
+            before = replace(self.totals)
+            more = self.send(rest)
+            found += more
+            # Whatever is not refused any more went in.
+            self.totals.accepted = before.accepted + max(0, unlisted - len(more))
+            self.totals.duplicates, self.totals.rejected = before.duplicates, before.rejected
         return found
 
-    def _post(self, records: Sequence[Record], attempts_max: int | None = None) -> import_api.Answer:
+    def _post(self, records: Sequence[Record], attempts_max: int | None) -> import_api.Answer:
         body = _HEAD + ",".join(record.event or "" for record in records) + _TAIL
         return import_api.post(self.client, body, self.totals, attempts_max)
 

@@ -14,7 +14,6 @@ from .gateway import as_lambda
 from .problems import Unavailable
 from .service import MARGIN_SECONDS, Service, utc_now
 from .settings import load_settings
-from .store import Work
 from .sweep import sweep
 
 _settings = load_settings(os.environ)
@@ -35,7 +34,7 @@ def _sweep(context: Any) -> dict[str, Any]:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
     calls = _table.calls(deadline)
     try:
-        *_, swept = sweep(Work(calls, _settings, utc_now()))
+        *_, swept = sweep(calls, _settings, utc_now)
     except Unavailable as error:
         logs.failure("sweep failed", error)
         raise

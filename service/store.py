@@ -70,6 +70,16 @@ def every_day(calls: Calls, distinct_id: str) -> dict[str, StoredDay]:
     return {day.day: day for day in map(stored_day, items)}
 
 
+def outlines(calls: Calls, distinct_id: str) -> dict[str, StoredDay]:
+    """Every day item, with no more than its counter of events and when it was erased: some hundred bytes each.
+
+    All of hundreds of full days would be more than the function has time and memory for.
+    """
+    only = (DayItem.sk, DayItem.schema, COUNTER_ATTRIBUTES["events"], DayItem.erased_at)
+    items = calls.query(keys.user_pk(distinct_id), keys.every_day(), is_consistent=True, only=only)
+    return {day.day: day for day in map(stored_day, items)}
+
+
 def outer_days(calls: Calls, distinct_id: str) -> tuple[str | None, str | None]:
     """The first and the last day with events; None where there is none.
 

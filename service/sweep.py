@@ -7,20 +7,23 @@ Where raw events are kept, it also removes what a request that was under way dur
 
 import contextlib
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from . import erasure, identities, keys, merge, raw_events
-from .dynamodb import ConditionFailedError
+from .dynamodb import Calls, ConditionFailedError
 from .events import epoch_ms
 from .keys import Key
 from .models import Item, PendingItem
+from .settings import Settings
 from .store import Work
 
-# AWS lets no invocation of a function take longer.
+# A request has 29 s. The row says when the work at it began, which may be as long before the fences as it may take.
 _NO_REQUEST_LEFT_AFTER = timedelta(minutes=15)
+ROW_SECONDS_MAX = 600.0
 
 
 class _Row(NamedTuple):
@@ -47,13 +50,18 @@ class Swept:
         return len(self.failures)
 
 
-def sweep(work: Work) -> Iterator[Swept]:
-    """End them one by one, and say after each how many it were. Raises Unavailable when they cannot be found."""
+def sweep(calls: Calls, settings: Settings, now: Callable[[], datetime]) -> Iterator[Swept]:
+    """End them one by one, and say after each how many it were. Raises Unavailable when they cannot be found.
+
+    `now` tells the time anew for each, as all of them may take hours.
+    """
     swept = Swept()
     yield swept
-    rows = _begun(work)
-    random.Random(epoch_ms(work.now)).shuffle(rows)  # noqa: S311 - an order
+    rows = _begun(Work(calls, settings, now()))
+    random.Random(epoch_ms(now())).shuffle(rows)  # noqa: S311 - an order
     for row in rows:
+        deadline = min(calls.deadline, time.monotonic() + ROW_SECONDS_MAX)
+        work = Work(replace(calls, deadline=deadline), settings, now())
         started_at, distinct_id = keys.pending_of(row.key.sk)
         try:
             if row.kind == erasure.LEFTOVERS:

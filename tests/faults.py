@@ -15,11 +15,13 @@ order in which they happen to come.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import json
 import os
 import signal
+import socket
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +41,15 @@ LOG_VARIABLE = "FAULTS_LOG"
 NOW_VARIABLE = "FAULTS_NOW"  # where a server of the nursery has its clock
 PLAN_HEADER = "x-faults"  # by which its requests bring plans of their own
 KILLED_EXIT_CODE = -signal.SIGKILL  # as subprocess and os.waitstatus_to_exitcode report it
+
+
+def silent_url() -> str:
+    """Where nobody answers as long as this process lives: the port is held, so that no other server is given it."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    atexit.register(held.close)
+    return f"http://127.0.0.1:{held.getsockname()[1]}"
+
 
 Action = Literal[
     "lose_request",  # the connection breaks before anything was sent

@@ -11,7 +11,7 @@ from tests.pages import ROOT, commands
 
 PAGE = ROOT / "docs" / "clients.md"
 # What the page writes where a shop has its own.
-HOST = "footfall.shop.example"
+HOST = "api.shop.example"
 WRITE_KEY = "your-write-key"
 USER = "u-42"
 VISITOR = "7f3c"

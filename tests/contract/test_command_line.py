@@ -25,6 +25,7 @@ from tests import server
 from tests.builders import READER, SECRET_KEY
 from tests.conftest import skip_or_fail
 from tests.dynamodb_local import free_port
+from tests.faults import silent_url
 
 if shutil.which("curl") is None:
     skip_or_fail("the lines that `make run` prints are for curl, which is not on the PATH")
@@ -250,7 +251,7 @@ def test_several_processes_without_a_database_to_share_are_one_line() -> None:
 
 @pytest.mark.parametrize("arguments", ["run", "table"])
 def test_an_endpoint_that_nobody_listens_on_is_one_line(arguments: str) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+    url = silent_url()
 
     assert url in one_line(command(arguments, AWS_ENDPOINT_URL_DYNAMODB=url))
 

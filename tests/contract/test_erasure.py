@@ -12,7 +12,6 @@ import pytest
 
 from service import keys
 from service.dynamodb import Table
-from service.store import Work
 from service.sweep import sweep
 from tests import builders, faults
 from tests.builders import (
@@ -342,7 +341,7 @@ def again(client: httpx.Client, table: Table, clock: Clock, user: str) -> None:
 
 def swept(client: httpx.Client, table: Table, clock: Clock, user: str) -> None:
     settings = make_settings(max_event_age_days=1)
-    *_, found = sweep(Work(table.calls(9e9), settings, clock() + timedelta(minutes=2)))
+    *_, found = sweep(table.calls(9e9), settings, lambda: clock() + timedelta(minutes=2))
     assert (found.merges, found.undecided) == (0, 0)
 
 

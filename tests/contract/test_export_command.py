@@ -34,7 +34,7 @@ from tests.builders import (
     post,
     uvicorn_client,
 )
-from tests.dynamodb_local import free_port
+from tests.faults import silent_url
 
 Json = dict[str, Any]
 
@@ -194,7 +194,7 @@ def test_every_page_of_a_user_is_asked_for_however_busy_the_service_is(tmp_path:
 def test_what_a_command_cannot_do_is_said(tmp_path: Path) -> None:
     status, _, said = exported_by_the_service("http://127.0.0.1:1")
     assert (status, "--user" in said) == (2, True)
-    nobody = f"http://127.0.0.1:{free_port()}"
+    nobody = silent_url()
     status, written, said = exported_by_the_service(nobody, "--user", "u-1", "--patience", "0")
     assert (status, written, said.count("\n")) == (1, "", 1)
 
@@ -274,7 +274,7 @@ def test_an_export_that_fails_leaves_what_was_there(table: Table, tmp_path: Path
 
     for done in (
         exported(missing, dynamodb_url, "--out", str(out)),
-        exported(table, f"http://127.0.0.1:{free_port()}", "--out", str(out)),
+        exported(table, silent_url(), "--out", str(out)),
     ):
         assert done.returncode == 1
         assert done.stdout == ""

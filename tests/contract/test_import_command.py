@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import http.server
 import json
@@ -12,22 +11,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from tests import server
-from tests.dynamodb_local import free_port
-
-DEV = {"Authorization": "Bearer dev-secret-key"}
-DAY = "2012-05-01"
-# Long before anything a test waits for would take so long by itself.
-TIMEOUT_SECONDS = 60
-
-Json = dict[str, Any]
+from tests.contract.import_command import (
+    DEV,
+    Json,
+    beside,
+    counting_proxy,
+    done,
+    imported,
+    kept_back,
+    line,
+    started,
+    summary,
+    totals,
+    write,
+)
+from tests.faults import silent_url
 
 
 @pytest.fixture(scope="module")
@@ -35,71 +41,6 @@ def service() -> Iterator[server.Server]:
     """One service on the embedded engine; tests keep apart by their users."""
     with server.running() as started:
         yield started
-
-
-def line(**overrides: Any) -> Json:
-    event = {"type": "track", "event": "Viewed", "userId": "u-1", "timestamp": f"{DAY}T12:00:00Z"} | overrides
-    return {name: value for name, value in event.items() if value is not ...}
-
-
-def write(path: Path, *lines: Json | str) -> Path:
-    texts = (text if isinstance(text, str) else json.dumps(text) for text in lines)
-    path.write_text("".join(text + "\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def started(file: Path, url: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "service", "import", str(file), "--url", url, *arguments],
-        cwd=server.ROOT,
-        env=os.environ | {"FOOTFALL_SECRET_KEY": "dev-secret-key"} | environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def done(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    try:
-        output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    assert "Traceback" not in errors, errors
-    return process.returncode, output, errors
-
-
-def imported(file: Path, url: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
-    return done(started(file, url, *arguments, **environment))
-
-
-def summary(output: str) -> list[int]:
-    """accepted, duplicates, rejected, bad lines."""
-    rows = [row.split() for row in output.splitlines()]
-    assert [row[0] for row in rows] == ["accepted", "duplicates", "rejected", "bad", "consumed"], output
-    return [int(row[1 + (row[0] == "bad")].replace(",", "")) for row in rows[:4]]
-
-
-def totals(service: server.Server, user: str) -> Json:
-    reply = httpx.get(
-        f"{service.url}/v1/users/{user}/metrics",
-        params={"from": DAY, "to": DAY},
-        headers=DEV,
-        trust_env=False,
-    )
-    assert reply.status_code == 200, reply.text
-    found: Json = reply.json()["totals"]
-    return found
-
-
-def kept_back(file: Path) -> list[Json]:
-    path = file.with_name(file.name + ".rejected.ndjson")
-    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
-
-
-def beside(file: Path) -> set[str]:
-    return {path.name for path in file.parent.iterdir()} - {file.name}
 
 
 # --- once ------------------------------------------------------------------------------------------------------------
@@ -276,7 +217,7 @@ def test_an_import_that_sends_nothing_leaves_what_an_earlier_one_kept_back(
     found = kept_back(file)
 
     for arguments in (["--patience", "0"], ["--restart", "--patience", "0"]):
-        assert imported(file, f"http://127.0.0.1:{free_port()}", *arguments)[0] == 1
+        assert imported(file, silent_url(), *arguments)[0] == 1
         assert kept_back(file) == found
     assert imported(file, service.url, FOOTFALL_SECRET_KEY="wrong")[0] == 1
     assert kept_back(file) == found
@@ -326,7 +267,7 @@ def test_a_restart_ignores_the_checkpoint_and_so_does_another_file(
     service: server.Server, tmp_path: Path
 ) -> None:
     file = write(tmp_path / "a.ndjson", *(line(userId="again", messageId=f"m-{n}") for n in range(5)))
-    nobody = f"http://127.0.0.1:{free_port()}"
+    nobody = silent_url()
     with counting_proxy(service.url, fail_after=1) as (url, _):
         big = write(
             tmp_path / "b.ndjson",
@@ -391,7 +332,7 @@ def test_what_comes_after_the_note_may_change(service: server.Server, tmp_path: 
 
 def test_two_imports_of_one_file_do_not_run_at_once(service: server.Server, tmp_path: Path) -> None:
     file = write(tmp_path / "a.ndjson", line(userId="alone"))
-    url = f"http://127.0.0.1:{free_port()}"
+    url = silent_url()
     first = started(file, url)
     try:
         assert first.stderr is not None
@@ -408,128 +349,6 @@ def test_two_imports_of_one_file_do_not_run_at_once(service: server.Server, tmp_
     # The lock goes with its process.
     assert summary(imported(file, service.url)[1]) == [1, 0, 0, 0]
     assert beside(file) == set()
-
-
-# --- a service that does not answer ----------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def counting_proxy(
-    upstream: str,
-    *,
-    answers: Sequence[tuple[int, dict[str, str]]] = (),
-    fail_after: int | None = None,
-    events_max: int = 10_000,
-) -> Iterator[tuple[str, list[Json]]]:
-    """Between the import and a service: gives these answers first, cuts the line after so many, notes the bodies.
-
-    The service has time for `events_max`.
-    """
-    seen: list[Json] = []
-    waiting = list(answers)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            text = gzip.decompress(body)
-            seen.append({"bytes": len(text), "events": len(json.loads(text)["batch"]), "path": self.path})
-            if fail_after is not None and len(seen) > fail_after:
-                self.close_connection = True
-                return
-            if waiting:
-                status, headers = waiting.pop(0)
-                self.answer(status, b"busy", headers)
-                return
-            if seen[-1]["events"] > events_max:
-                self.answer(503, b"", {"Retry-After": "0"})
-                return
-            reply = httpx.post(
-                upstream + self.path,
-                content=body,
-                headers={**DEV, "Content-Encoding": "gzip"},
-                trust_env=False,
-                timeout=60,
-            )
-            self.answer(reply.status_code, reply.content, {})
-
-        def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.server_address[1]}", seen
-        finally:
-            listening.shutdown()
-            thread.join()
-
-
-def test_busy_answers_are_waited_out(service: server.Server, tmp_path: Path) -> None:
-    file = write(tmp_path / "a.ndjson", line(userId="busy"))
-    busy = [(503, {"Retry-After": "0"}), (429, {}), (502, {}), (500, {"Retry-After": "nonsense"})]
-    with counting_proxy(service.url, answers=busy) as (url, seen):
-        status, output, errors = imported(file, url)
-
-    assert (status, len(seen)) == (0, 5)
-    assert output.splitlines()[0].split() == ["accepted", "1"]
-    assert "answers 503; trying again" in errors
-
-
-def test_what_a_request_has_no_time_for_is_halved(service: server.Server, tmp_path: Path) -> None:
-    """So many people that every try ends in the middle; from then on requests are as small."""
-    file = tmp_path / "a.ndjson"
-    lines = [line(userId=f"many-{n % 1_000}", messageId=f"m-{n}") for n in range(2_600)]
-    file.write_text("".join(json.dumps(one) + "\n" for one in [*lines, line(type="none")]))
-    with counting_proxy(service.url, events_max=700) as (url, seen):
-        status, output, errors = imported(file, url)
-
-    assert (status, summary(output)) == (2, [2_600, 0, 1, 0])
-    assert [one["events"] for one in seen] == [*[2_500] * 3, *[1_250] * 3, *[625] * 4, 101]
-    assert "answers 503; trying again" in errors
-
-
-def test_a_service_that_comes_back_gets_the_rest(tmp_path: Path) -> None:
-    port = free_port()
-    file = write(tmp_path / "a.ndjson", line(userId="later"))
-    process = started(file, f"http://127.0.0.1:{port}")
-    with server.running({"PORT": str(port)}) as service:
-        status, output, _ = done(process)
-
-        assert (status, summary(output)) == (0, [1, 0, 0, 0])
-        assert totals(service, "later")["events"] == 1
-
-
-def test_one_that_does_not_is_one_line(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.ndjson", line())
-    url = f"http://127.0.0.1:{free_port()}"
-    status, output, errors = imported(file, url, "--patience", "0")
-
-    assert (status, output, len(errors.splitlines())) == (1, "", 1)
-    assert url in errors
-
-
-def test_batches_keep_the_limits(service: server.Server, tmp_path: Path) -> None:
-    small = [line(userId=..., event=..., n=n) for n in range(2_600)]
-    large = [line(userId=..., x="ö" * 15_000, n=n) for n in range(70)]
-    file = tmp_path / "a.ndjson"
-    file.write_text(
-        "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in small + large), encoding="utf-8"
-    )
-    with counting_proxy(service.url) as (url, seen):
-        status, output, _ = imported(file, url)
-
-    assert (status, summary(output)) == (2, [0, 0, 2_670, 0])
-    assert max(one["events"] for one in seen) == 2_500
-    assert 450_000 < max(one["bytes"] for one in seen) <= 500 * 1024
-    assert {one["path"] for one in seen} == {"/v1/import"}
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
@@ -589,7 +408,7 @@ def test_an_address_that_is_none_is_one_line(tmp_path: Path, url: str) -> None:
 def test_a_proxy_may_lack_its_scheme_and_one_that_is_none_is_one_line(
     tmp_path: Path, proxy: str, said: str
 ) -> None:
-    names = {"http_proxy": proxy.format(port=free_port()), "no_proxy": "", "NO_PROXY": ""}
+    names = {"http_proxy": proxy.format(port=urlsplit(silent_url()).port), "no_proxy": "", "NO_PROXY": ""}
     status, _, errors = imported(
         write(tmp_path / "a.ndjson", line()), "http://shop.example", "--patience", "0", **names
     )
@@ -847,7 +666,7 @@ def test_a_dry_run_says_what_would_go_in_and_sends_nothing(tmp_path: Path) -> No
         line(event="Order Completed", properties={"revenue": "nine"}),
         "{",
     )
-    status, output, errors = imported(file, f"http://127.0.0.1:{free_port()}", "--dry-run")
+    status, output, errors = imported(file, silent_url(), "--dry-run")
 
     assert status == 2
     assert "would send 2 events, 2012-05-01 to 2013-01-02" in output

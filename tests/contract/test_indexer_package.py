@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from engines.process import free_port
 from service import dynamodb, indices, store
 from service.dynamodb import Table
 from service.index_template import Names
@@ -30,6 +29,7 @@ from tests.contract.test_lambda_package import CACHE, ROOT, interpreter, make, r
 from tests.contract.test_template import read_template
 from tests.engine.index_stage import IndexStage
 from tests.engine.shop import opened
+from tests.faults import silent_url
 from tests.lambda_transport import LambdaContext
 from tests.runtime_api import RuntimeApi
 
@@ -202,7 +202,7 @@ def test_the_index_of_another_table_is_left_alone(door: Door, engine: Engine) ->
 
 
 def test_a_cluster_that_does_not_answer_is_asked_again(door: Door) -> None:
-    opened = door(FOOTFALL_OPENSEARCH_URL=f"http://127.0.0.1:{free_port()}")
+    opened = door(FOOTFALL_OPENSEARCH_URL=silent_url())
     for _ in range(2):
         with pytest.raises(EngineUnavailableError):
             opened.handler({"Records": []}, LambdaContext(20_000))

@@ -1,9 +1,11 @@
-"""A user of hundreds of anonymous ids: a monitor that logs in, each time with a new browser."""
+"""A user of hundreds of anonymous ids, or of full days: a monitor that logs in, each time with a new browser."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,10 +13,10 @@ import pytest
 from service import erasure, ids, keys, person, raw_events, timeline
 from service.capacity import Capacity
 from service.dynamodb import Calls, Table
-from service.models import AliasItem, WayBackItem
+from service.models import AliasItem, DayItem, WayBackItem
 from service.problems import Unavailable
 from service.store import Work
-from tests import faults
+from tests import builders, faults
 from tests.builders import make_settings, new_table
 from tests.engine.conftest import NOON
 
@@ -97,6 +99,28 @@ def test_an_erasure_that_runs_out_of_time_goes_on_where_it_stopped(crowd: Table)
         erasure.erase(work(crowd, 200), "u")
 
     assert VISITORS - len(raw_events.sources(work(crowd), "u", is_consistent=True)) + 1 > freed
+
+
+def test_full_days_are_erased_without_being_read_whole(dynamodb_client: Any) -> None:
+    """Hundreds of days of 400 KB are more than the function has memory for, and then no try would free any."""
+    table = new_table(dynamodb_client, "full")
+    wanted: list[dict[str, Any]] = []
+    for number in range(12):
+        day = (NOON.date() - timedelta(days=100 * number)).isoformat()
+        seen = [hashlib.sha256(f"{day} {number}".encode()).digest()[:12] for number in range(2_000)]
+        item = DayItem(*keys.day_key("u", day), seen=set(seen), revision=1).serialize()
+        wanted.append({"PutRequest": {"Item": item | {"events": {"N": "2000"}}}})
+    table.client.batch_write_item(RequestItems={table.name: wanted})
+    sizes: list[int] = []
+    table.client.meta.events.register(
+        "after-call.dynamodb.Query", lambda http_response, **_: sizes.append(len(http_response.content))
+    )
+    erased = erasure.erase(work(table), "u")
+
+    assert erased.days == 12
+    # The ids of a day alone are 32 KB.
+    assert sum(sizes) < 8_000
+    assert builders.item_at(table, keys.day_key("u", "2025-10-18")) is None
 
 
 def test_an_export_of_short_pages_comes_to_its_end(crowd: Table) -> None:

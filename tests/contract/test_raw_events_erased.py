@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -34,7 +34,8 @@ from tests.builders import (
 from tests.contract.test_raw_events import ids_kept, items_kept, kept, visit
 
 Json = dict[str, Any]
-ADA = "ada"
+# No text of hexadecimal digits, which keys and hashes hold.
+ADA = "lovelace"
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def erase(client: httpx.Client, user: str = f"u-{ADA}") -> Json:
 
 
 def swept(table: Table, settings: Settings, clock: Clock) -> Swept:
-    *_, last = sweep(Work(table.calls(float("inf")), settings, clock.now))
+    *_, last = sweep(table.calls(float("inf")), settings, lambda: clock.now)
     assert not last.failures
     return last
 
@@ -95,7 +96,7 @@ def pending(table: Table) -> list[tuple[str, str]]:
     )
 
 
-LEFTOVERS = [("anon_ada-laptop", "leftovers"), ("anon_ada-phone", "leftovers"), ("u-ada", "leftovers")]
+LEFTOVERS = [(one, "leftovers") for one in (f"anon_{ADA}-laptop", f"anon_{ADA}-phone", f"u-{ADA}")]
 
 
 def test_nothing_of_an_erased_person_is_left(
@@ -172,10 +173,33 @@ def test_an_erasure_that_dies_at_its_raw_events_is_ended_by_the_sweep(
     # Until the sweep had put its fences a request could count.
     clock.move(minutes=15)
     assert swept(table, settings, clock) == Swept()
-    assert ("u-ada", "leftovers") in pending(table)
+    assert (f"u-{ADA}", "leftovers") in pending(table)
     clock.move(milliseconds=1)
     assert swept(table, settings, clock) == Swept()
     assert pending(table) == []
+
+
+def test_what_a_sweep_of_hours_has_fenced_at_its_end_waits_its_quarter_of_an_hour(
+    client: httpx.Client, clock: Clock, table: Table, settings: Settings
+) -> None:
+    users = [f"{ADA}-{number}" for number in range(3)]
+    for user in users:
+        post(client, [make_event(userId=user)])
+    clock.move(seconds=1)
+    for user in users:
+        with faults.injected(faults.Fault("kill_after", operation="TransactWriteItems", call=1)):
+            assert client.delete(f"/v1/users/{user}", headers=READER).status_code == 500
+
+    def later() -> datetime:
+        clock.move(minutes=20)
+        return clock.now
+
+    *_, found = sweep(table.calls(float("inf")), settings, later)
+    assert found == Swept(erasures=3)
+    clock.move(minutes=1)
+    assert swept(table, settings, clock) == Swept()
+
+    assert len(pending(table)) == 1
 
 
 def test_a_sweep_that_comes_late_to_an_erasure_leaves_what_another_has_put_in_its_place(
@@ -205,14 +229,14 @@ def test_what_counts_after_an_erasure_is_kept_again(client: httpx.Client, clock:
     live(client)
     erase(client)
     clock.move(seconds=1)
-    late = make_event(userId="u-ada", messageId="late")
-    assert counts(post(client, [late, visit("ada-phone", messageId="new", timestamp=at(seconds=1))])) == (
+    late = make_event(userId=f"u-{ADA}", messageId="late")
+    assert counts(post(client, [late, visit(f"{ADA}-phone", messageId="new", timestamp=at(seconds=1))])) == (
         1,
         0,
         1,
     )
 
-    assert ids_kept(table) == [("anon_ada-phone", "new")]
+    assert ids_kept(table) == [(f"anon_{ADA}-phone", "new")]
 
 
 def put_back(table: Table, items: dict[tuple[str, str], Json]) -> None:
@@ -229,11 +253,11 @@ def test_what_arrives_while_a_person_is_erased_is_nobodys_and_swept_after_a_quar
     clock.move(seconds=1)
     erase(client)
     put_back(table, lost)
-    for user in ("u-ada", "anon_ada-phone", "anon_ada-laptop"):
+    for user in (f"u-{ADA}", f"anon_{ADA}-phone", f"anon_{ADA}-laptop"):
         timeline = client.get(f"/v1/users/{user}/events", params={"from": "2026-01-01"}, headers=READER)
         assert timeline.json()["events"] == [], user
         assert client.get(f"/v1/users/{user}/export", headers=READER).text == "", user
-    new = make_event(userId="u-ada", messageId="new", timestamp=at(seconds=5))
+    new = make_event(userId=f"u-{ADA}", messageId="new", timestamp=at(seconds=5))
     clock.move(seconds=2)
     assert counts(post(client, [new])) == (1, 0, 0)
     clock.now = NOON + timedelta(seconds=1, minutes=15)
@@ -242,9 +266,9 @@ def test_what_arrives_while_a_person_is_erased_is_nobodys_and_swept_after_a_quar
     clock.move(milliseconds=1)
 
     assert swept(table, settings, clock) == Swept(leftovers=6)
-    assert ids_kept(table) == [("u-ada", "new")]
+    assert ids_kept(table) == [(f"u-{ADA}", "new")]
     assert pending(table) == []
-    assert totals(client, "u-ada", to=builders.day(1))["events"] == 1
+    assert totals(client, f"u-{ADA}", to=builders.day(1))["events"] == 1
 
 
 def test_leftovers_of_a_visitor_who_became_somebody_elses_are_not_that_ones(
@@ -256,12 +280,12 @@ def test_leftovers_of_a_visitor_who_became_somebody_elses_are_not_that_ones(
     erase(client)
     put_back(table, lost)
     clock.move(seconds=1)
-    new = make_event(userId="u-eve", anonymousId="ada-phone", messageId="new", timestamp=at(seconds=2))
+    new = make_event(userId="u-eve", anonymousId=f"{ADA}-phone", messageId="new", timestamp=at(seconds=2))
     assert counts(post(client, [new])) == (1, 0, 0)
 
     reply = client.get("/v1/users/u-eve/events", params={"from": "2026-01-01"}, headers=READER)
     assert [event["messageId"] for event in reply.json()["events"]] == ["new"]
-    assert "ada-1" not in client.get("/v1/users/u-eve/export", headers=READER).text
+    assert f"{ADA}-1" not in client.get("/v1/users/u-eve/export", headers=READER).text
 
 
 def test_what_was_read_is_deleted_before_more_is_read(table: Table, settings: Settings) -> None:

@@ -14,7 +14,6 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from engines.process import free_port
 from service import examples, opensearch, search, search_queries
 from service.app import create_app
 from service.dynamodb import Table
@@ -34,6 +33,7 @@ from tests.builders import (
     post,
 )
 from tests.canned_engine import EMPTY, Canned
+from tests.faults import silent_url
 
 Json = dict[str, Any]
 REQUESTS: dict[str, Json] = {
@@ -280,7 +280,7 @@ def test_no_answer_is_made_of_an_engine_in_trouble(
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_an_engine_that_is_down_is_503_and_counts_go_on(table: Table, kind: str) -> None:
-    settings = make_settings(opensearch_url=f"http://127.0.0.1:{free_port()}")
+    settings = make_settings(opensearch_url=silent_url())
     with lambda_client(make_app(settings, table)) as client:
         problem(ask(client, kind, REQUESTS[kind]), 503, "search_unavailable")
         assert counts(post(client, [make_event()])) == (1, 0, 0)

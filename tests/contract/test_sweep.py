@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from service import identities, indices, keys
+from service import sweep as sweep_module
 from service.dynamodb import Table
 from service.events import epoch_ms
 from service.models import PendingItem
@@ -35,7 +36,7 @@ from tests.builders import (
     totals,
 )
 from tests.contract.test_template import read_template
-from tests.dynamodb_local import free_port
+from tests.faults import silent_url
 from tests.lambda_transport import LambdaContext, LambdaTransport
 
 SETTINGS = make_settings(max_event_age_days=1)
@@ -47,7 +48,7 @@ def work(table: Table, now: datetime) -> Work:
 
 
 def swept(table: Table, now: datetime = NOON) -> Swept:
-    *_, last = sweep(work(table, now))
+    *_, last = sweep(table.calls(time.monotonic() + 60), SETTINGS, lambda: now)
     return last
 
 
@@ -155,6 +156,24 @@ def test_what_cannot_be_finished_now_is_left_and_stops_nothing_else(
     assert swept(table) == Swept(merges=1)
 
 
+def test_no_row_takes_all_the_time(
+    client: httpx.Client, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command has a day. What it fences late in a row would pass for fenced when it began with it."""
+    begin_merge(table, "a1", LONG_AGO)
+    with monkeypatch.context() as short:
+        short.setattr(sweep_module, "ROW_SECONDS_MAX", -1.0)
+        assert swept(table).undecided == 1
+    calls = table.calls(time.monotonic() + 60)
+    *_, found = sweep(calls, SETTINGS, lambda: NOON)
+
+    assert found == Swept(merges=1)
+    # The calls of a row are among those of the sweep.
+    assert calls.capacity.write_units > 0
+    # A request has 29 s, and what it puts is looked for after a quarter of an hour.
+    assert sweep_module.ROW_SECONDS_MAX < 15 * 60 - 29
+
+
 def row_of_a_merge(table: Table, anonymous_id: str) -> keys.Key:
     """Left from long ago."""
     key = keys.pending_key(LONG_AGO.isoformat(timespec="milliseconds"), f"anon_{anonymous_id}")
@@ -222,16 +241,16 @@ def test_killed_after_any_call_the_next_sweep_goes_on(client: httpx.Client, tabl
 
 def test_it_asks_sixteen_queries_and_never_a_scan(client: httpx.Client, table: Table) -> None:
     post(client, [make_event()])
-    idle = work(table, NOON)
+    idle = table.calls(time.monotonic() + 60)
     with faults.injected() as nothing_to_do:
-        list(sweep(idle))
+        list(sweep(idle, SETTINGS, lambda: NOON))
     visit(client, "a1")
     begin_merge(table, "a1", LONG_AGO)
     with faults.injected() as a_merge:
         swept(table)
 
     assert nothing_to_do.operations == ["Query"] * 16
-    assert (idle.calls.capacity.write_units, idle.calls.capacity.read_units) == (0, 8)
+    assert (idle.capacity.write_units, idle.capacity.read_units) == (0, 8)
     assert set(a_merge.operations) == {"Query", "GetItem", "PutItem", "TransactWriteItems"}
 
 
@@ -291,7 +310,7 @@ def test_the_command_ends_with_2_when_something_is_left(table: Table, dynamodb_u
 @pytest.mark.parametrize("missing", ["table", "endpoint"])
 def test_the_command_ends_with_1_when_it_cannot_begin(table: Table, dynamodb_url: str, missing: str) -> None:
     where = Table(None, "is-not-there") if missing == "table" else table
-    url = f"http://127.0.0.1:{free_port()}" if missing == "endpoint" else dynamodb_url
+    url = silent_url() if missing == "endpoint" else dynamodb_url
     done = command(where, url)
 
     assert (done.returncode, done.stdout) == (1, "")
@@ -360,7 +379,7 @@ def test_a_search_engine_that_is_away_keeps_no_sweep_from_its_end(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    url = f"http://127.0.0.1:{free_port()}"
+    url = silent_url()
     monkeypatch.setattr(deployed, "_settings", replace(deployed._settings, opensearch_url=url))
     visit(client, "visitor")
     begin_merge(table, "visitor", LONG_AGO)

@@ -25,6 +25,7 @@ from service import dev, indices, local_search
 from service.opensearch import Engine
 from tests import opensearch_local
 from tests.conftest import skip_or_fail
+from tests.faults import silent_url
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 180
@@ -129,7 +130,7 @@ def test_an_address_that_nobody_answers_at_is_said_in_a_line(
     monkeypatch.setattr(local_search, "SETUP_SECONDS", 0.1)
     environ = {
         dev.ENDPOINT: dynamodb_url,
-        local_search.OPENSEARCH: f"http://elastic:secret@127.0.0.1:{free_port()}",
+        local_search.OPENSEARCH: silent_url().replace("//", "//elastic:secret@"),
         "PORT": str(free_port()),
         "FOOTFALL_TABLE": "nobody-there",
         "AWS_REGION": "us-east-1",

@@ -123,7 +123,8 @@ class Shop:
             erasure.erase(self.work(seconds, death, settings=settings), distinct_id)
 
     def sweep(self, seconds: float) -> Swept:
-        *_, last = sweep(self.work(seconds))
+        work = self.work(seconds)
+        *_, last = sweep(work.calls, work.settings, lambda: work.now)
         return last
 
     def item(self, key: keys.Key) -> dict[str, Any]:

@@ -136,7 +136,8 @@ def wrong_at_end(
 
         fault = _wrong(engine, work(), messages, is_swept=is_cleared)
         if fault is None:
-            *_, swept = sweep(work())
+            later = work()
+            *_, swept = sweep(later.calls, SETTINGS, lambda: later.now)
             fault = f"a sweep fails: {swept.failures}" if swept.failures else None
             items = engine.items()
             if any(item["PK"]["S"].startswith("PENDING") for item in items):

@@ -64,7 +64,8 @@ class Auditor:
     def audit(self, erased_ms: dict[str, int]) -> list[str]:
         """A recount, a sweep, another recount, and one of a number that is wrong on purpose."""
         wrong = list(self._recounted())
-        *_, swept = sweep(self._work(LATER))
+        later = self._work(LATER)
+        *_, swept = sweep(later.calls, later.settings, lambda: later.now)
         wrong += [f"a sweep fails: {failure!r}" for failure in swept.failures]
         wrong += self._left(erased_ms)
         wrong += [f"after a sweep {line}" for line in self._recounted()]
