@@ -54,7 +54,7 @@ class Consumed:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: no 5xx, but for a 503 to the last of so many attempts, and no wrong key."""
+    """What came back: no 5xx, but to the last of so many attempts, and no wrong key."""
 
     status: int
     headers: Mapping[str, str]

@@ -49,11 +49,13 @@ class _Engine:
                 answered = self._stubber.process_request(request)
             assert answered is not None
             after = [self._size_bytes(*key) for key in written]
-        status, headers, body = answered
+            status, headers, body = answered
+            reply = json.loads(body)
+            priced = self._whole(arguments, reply)
         text = body if isinstance(body, str) else body.decode()
         if status == 200 and "ReturnConsumedCapacity" in arguments:
             text = json.dumps(
-                json.loads(text) | {"ConsumedCapacity": _consumed(target, arguments, text, before, after)}
+                reply | {"ConsumedCapacity": _consumed(target, arguments, priced, before, after)}
             )
             headers = {name: value for name, value in headers.items() if name.lower() not in _BODY_HEADERS}
         return AWSResponse(request.url, status, HTTPHeaders.from_dict(headers), MockRawResponse(text))
@@ -81,13 +83,20 @@ class _Engine:
                 else:
                     everything[pk].pop(sk, None)
 
+    def _whole(self, arguments: Mapping[str, Any], reply: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The reply with all of its items: what a projection leaves out is paid for."""
+        if "ProjectionExpression" not in arguments:
+            return reply
+        keys = [{name: item[name] for name in _KEY_NAMES} for item in reply.get("Items", [])]
+        return {"Items": [self._stored(arguments["TableName"], key) for key in keys]}
+
     def _size_bytes(self, table: str, key: Mapping[str, Any]) -> int:
+        return _json_bytes(self._stored(table, key))
+
+    def _stored(self, table: str, key: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        """The item as it is now, without attributes where there is none."""
         item = self._backend.get_item(table, dict(key))
-        return (
-            _json_bytes({name: {value.type: value.value} for name, value in item.attrs.items()})
-            if item
-            else 0
-        )
+        return {name: {value.type: value.value} for name, value in item.attrs.items()} if item else {}
 
 
 _KEY_NAMES = (Item.pk.attr_name, Item.sk.attr_name)
@@ -125,7 +134,11 @@ def _written_keys(operation: str, arguments: Mapping[str, Any]) -> list[tuple[st
 
 
 def _consumed(
-    operation: str, arguments: Mapping[str, Any], body: str, before: list[int], after: list[int]
+    operation: str,
+    arguments: Mapping[str, Any],
+    reply: Mapping[str, Any],
+    before: list[int],
+    after: list[int],
 ) -> dict[str, float] | list[dict[str, float]]:
     units = [write_units(*sizes) for sizes in zip(before, after, strict=True)]
     if operation == "TransactWriteItems":
@@ -134,7 +147,6 @@ def _consumed(
         return [{"CapacityUnits": float(sum(units))}]
     if units:
         return {"CapacityUnits": float(sum(units))}
-    reply = json.loads(body)
     if operation == "BatchGetItem":
         tables = arguments["RequestItems"]
         reads = [

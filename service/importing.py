@@ -27,7 +27,8 @@ BATCH_BYTES_MAX = wire.BODY_BYTES_MAX - len(_HEAD) - len(_TAIL)
 CONTENT_CHARACTERS_MAX = 64 * 1024
 # Then it is tried in halves.
 ATTEMPTS_WHOLE = 3
-# After so many answers requests grow again: it may have been an outage. Where it was not, three more are in vain.
+# After so many answers requests grow again: it may have been an outage. Where it was not, three more are in vain, and
+# it is twice as many answers until the next time.
 ANSWERS_AT_A_SIZE = 20
 
 
@@ -86,9 +87,11 @@ class Sender:
 
     client: Client
     totals: Totals
-    # A request has time for so many; fewer, once it had none for as many, and `answers` were given since.
+    # A request has time for so many; fewer, once it had none for as many. More again after `answers_wanted`.
     events_max: int = wire.BATCH_EVENTS_MAX
     answers: int = 0
+    answers_wanted: int = ANSWERS_AT_A_SIZE
+    has_grown: bool = False
 
     def send(self, records: Sequence[Record]) -> list[KeptBack]:
         """Have each of these events decided. Raises CannotReachError."""
@@ -105,18 +108,25 @@ class Sender:
             self.totals.rejected += len(rejected)
             return rejected
         if answer.status >= 500:
-            # Each of thousands of people takes its own calls of the database, also when it is counted already.
-            self.events_max, self.answers = (len(records) + 1) // 2, 0
+            self._shrink(len(records))
         if len(records) > 1:
             # Else one of them spoils it for all.
             return self._halves(records)
         self.totals.rejected += 1
         return [_kept_back(records[0], str(answer.body["code"]), str(answer.body["detail"]))]
 
+    def _shrink(self, sent: int) -> None:
+        # Each of thousands of people takes its own calls of the database, also when it is counted already.
+        self.events_max, self.answers = (sent + 1) // 2, 0
+        if self.has_grown:
+            self.answers_wanted *= 2
+        self.has_grown = False
+
     def _grow(self) -> None:
         self.answers += 1
-        if self.answers >= ANSWERS_AT_A_SIZE:
+        if self.answers >= self.answers_wanted and self.events_max < wire.BATCH_EVENTS_MAX:
             self.events_max, self.answers = min(2 * self.events_max, wire.BATCH_EVENTS_MAX), 0
+            self.has_grown = True
 
     def _halves(self, records: Sequence[Record]) -> list[KeptBack]:
         middle = len(records) // 2

@@ -75,7 +75,7 @@ def outlines(calls: Calls, distinct_id: str) -> dict[str, StoredDay]:
 
     All of hundreds of full days would be more than the function has time and memory for.
     """
-    only = (DayItem.sk, DayItem.schema, COUNTER_ATTRIBUTES["events"], DayItem.erased_at)
+    only = (DayItem.pk, DayItem.sk, DayItem.schema, COUNTER_ATTRIBUTES["events"], DayItem.erased_at)
     items = calls.query(keys.user_pk(distinct_id), keys.every_day(), is_consistent=True, only=only)
     return {day.day: day for day in map(stored_day, items)}
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from service import erasure, ids, keys, person, raw_events, timeline
+from service import erasure, ids, keys, person, raw_events, store, timeline
 from service.capacity import Capacity
 from service.dynamodb import Calls, Table
+from service.embedded import embedded_table
 from service.models import AliasItem, DayItem, WayBackItem
 from service.problems import Unavailable
 from service.store import Work
@@ -121,6 +122,28 @@ def test_full_days_are_erased_without_being_read_whole(dynamodb_client: Any) -> 
     # The ids of a day alone are 32 KB.
     assert sum(sizes) < 8_000
     assert builders.item_at(table, keys.day_key("u", "2025-10-18")) is None
+
+
+def test_a_day_of_a_newer_version_is_not_erased_by_an_older_one(dynamodb_client: Any) -> None:
+    table = new_table(dynamodb_client, "newer")
+    day = DayItem(*keys.day_key("u", "2020-02-29"), revision=1).serialize() | {"schema": {"N": "2"}}
+    table.client.put_item(TableName=table.name, Item=day)
+    with pytest.raises(Unavailable, match="newer version"):
+        erasure.erase(work(table), "u")
+
+    assert builders.item_at(table, keys.day_key("u", "2020-02-29")) is not None
+
+
+def test_what_is_not_read_of_an_item_is_paid_for_in_memory_too() -> None:
+    table = embedded_table("projected")
+    seen = {number.to_bytes(12, "big") for number in range(2_000)}
+    day = DayItem(*keys.day_key("u", "2020-02-29"), seen=seen).serialize()
+    table.client.put_item(TableName=table.name, Item=day)
+    whole, outlined = work(table), work(table)
+    store.every_day(whole.calls, "u")
+    store.outlines(outlined.calls, "u")
+
+    assert outlined.calls.capacity.read_units == whole.calls.capacity.read_units >= 6
 
 
 def test_an_export_of_short_pages_comes_to_its_end(crowd: Table) -> None:
