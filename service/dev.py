@@ -54,11 +54,22 @@ def run(environ: MutableMapping[str, str]) -> None:
             settings = _settings(environ)
             table = _table(environ, settings)
         app = _checked(settings, table)
-        print(_banner(environ, settings, port, table), flush=True)
-        _serve(app, port, workers)
+        _serve(app, port, workers, _banner(environ, settings, port, table))
 
 
-def _serve(app: ASGIApp, port: int, workers: int) -> None:
+class _Server(uvicorn.Server):
+    """Says so once it answers; who ends it from then on meets no half of a start."""
+
+    def __init__(self, config: uvicorn.Config, banner: str) -> None:
+        super().__init__(config)
+        self._banner = banner
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        _say(self._banner)
+
+
+def _serve(app: ASGIApp, port: int, workers: int, banner: str) -> None:
     options: dict[str, Any] = {
         "host": HOST,
         "port": port,
@@ -67,8 +78,10 @@ def _serve(app: ASGIApp, port: int, workers: int) -> None:
         "timeout_graceful_shutdown": 1,
     }
     if workers == 1:
-        uvicorn.run(app, **options)
+        with contextlib.suppress(KeyboardInterrupt):
+            _Server(uvicorn.Config(app, **options), banner).run()
     else:
+        _say(banner)
         uvicorn.run("service.dev:worker", factory=True, workers=workers, **options)
 
 
