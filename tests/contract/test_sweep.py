@@ -174,6 +174,23 @@ def test_no_row_takes_all_the_time(
     assert sweep_module.ROW_SECONDS_MAX < 15 * 60 - 29
 
 
+def test_when_the_time_of_all_is_over_the_rest_is_left(client: httpx.Client, table: Table) -> None:
+    begin_merge(table, "a1", LONG_AGO)
+    begin_merge(table, "a2", LONG_AGO)
+    calls = table.calls(time.monotonic() + 60)
+    asked: list[datetime] = []
+
+    def now() -> datetime:
+        asked.append(NOON)
+        if len(asked) == 3:  # for the first row, which has begun
+            calls.deadline = 0.0
+        return NOON
+
+    *_, found = sweep(calls, SETTINGS, now)
+
+    assert (found.merges, found.undecided) == (1, 1)
+
+
 def row_of_a_merge(table: Table, anonymous_id: str) -> keys.Key:
     """Left from long ago."""
     key = keys.pending_key(LONG_AGO.isoformat(timespec="milliseconds"), f"anon_{anonymous_id}")
