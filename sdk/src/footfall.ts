@@ -707,6 +707,8 @@ function watchPage(): void {
   }
 
   const hide = (): void => {
+    // Left before it was counted, but not before what it has said was.
+    if (!lastRoute) followRoute();
     leavePage();
     // What cannot arrive is left for the next page, which need not doubt whether it has.
     if (navigator.onLine) void send(true);

@@ -72,6 +72,18 @@ def test_a_router_that_calls_page_itself_counts_each_view_once(stage: Stage) -> 
     assert stage.counted(identity(page)) == ONE_VIEW | {"events": 2, "pageViews": 2}
 
 
+def test_a_page_that_is_left_at_once_is_a_view_too(stage: Stage) -> None:
+    """Before the timer that waits for a `page` of its own; the events that the page has sent are never without."""
+    leaves = "footfall.track('Seen'); dispatchEvent(new PageTransitionEvent('pagehide'))"
+    stage.shop.plain = stage.shop.page(leaves)
+    page = stage.visit()
+    page.evaluate(SETTLE)
+    flush(page)
+
+    assert [event["type"] for event in stage.gate.posts[0].events] == ["track", "page"]
+    assert views(stage) == ["/"]
+
+
 def test_page_views_can_be_left_to_the_shop(stage: Stage) -> None:
     stage.shop.plain = stage.shop.page(autoPage=False)
     page = stage.visit()

@@ -16,11 +16,11 @@ DEADLINE_SECONDS = 30
 _TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 
 
-def until(page: Page, is_so: Callable[[], bool], what: str) -> None:
+def until(page: Page, is_so: Callable[[], bool], what: str | Callable[[], str]) -> None:
     """Wait while the browser goes on; half a minute at the most."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not is_so():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
         page.wait_for_timeout(50)
 
 

@@ -110,7 +110,7 @@ def delivered(tab: Tab, wire: Gateway, events: int, times: int = 1) -> None:
         deliveries = wire.deliveries()
         return len(deliveries) == events and min(deliveries.values()) >= times
 
-    chromium.until(tab.page, is_so, f"{events} events, {times} times each: {wire.deliveries()}")
+    chromium.until(tab.page, is_so, lambda: f"{events} events, {times} times each: {wire.deliveries()}")
 
 
 def visitor_of(wire: Gateway) -> str:

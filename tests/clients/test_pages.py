@@ -90,7 +90,7 @@ def _sent(page: Page, wire: Gateway, wanted: dict[str, int]) -> None:
         return {name: number for name, number in found.items() if number}
 
     page.evaluate("footfall.flush()")
-    chromium.until(page, lambda: names() == wanted, f"{wanted}: {names()}")
+    chromium.until(page, lambda: names() == wanted, lambda: f"{wanted}: {names()}")
     assert wire.rejected() == []
     assert wire.preflights == []
 
