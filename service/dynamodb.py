@@ -383,7 +383,7 @@ def _key(key: Key) -> dict[str, Any]:
 
 
 def _expressions(only: Iterable[Attribute[Any]], **expressions: Condition | Update | None) -> dict[str, Any]:
-    """Serialise the expressions of one call, which share their placeholders."""
+    """Serialise the expressions of one call, which share their placeholders; a read, of `only` these attributes."""
     names: dict[str, str] = {}
     values: dict[str, Any] = {}
     arguments: dict[str, Any] = {

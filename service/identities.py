@@ -101,7 +101,7 @@ def aliases_of(calls: Calls, user_id: str, *, is_consistent: bool = False) -> di
     anonymous_ids = anonymous_ids_of(calls, user_id, is_consistent=is_consistent)
     marks = calls.get_all([keys.alias_key(one) for one in anonymous_ids], is_consistent=is_consistent)
     # A way back that was read a moment ago may lead to an alias that is gone, or somebody else's by now.
-    found = {one: _alias(marks[keys.alias_key(one)]) for one in anonymous_ids if keys.alias_key(one) in marks}
+    found = {one: _alias(mark) for one in anonymous_ids if (mark := marks.get(keys.alias_key(one)))}
     return {one: alias for one, alias in found.items() if alias.user_id == user_id}
 
 

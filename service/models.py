@@ -161,7 +161,7 @@ class PendingItem(Item):
     """A merge or an erasure begun and not ended, or ended and to be looked after; the id is in the key."""
 
     kind = UnicodeAttribute()
-    # Epoch milliseconds: when the process began that put fences on the last days of an erased id.
+    # Epoch milliseconds: when the work began that put the last fences of an erased id, ten minutes before at most.
     fenced_at = NumberAttribute(attr_name="fencedAt", null=True)
 
 
