@@ -100,8 +100,8 @@ def aliases_of(calls: Calls, user_id: str, *, is_consistent: bool = False) -> di
     """The anonymous ids that belong to a user, with what says so: a monitor that logs in has thousands."""
     anonymous_ids = anonymous_ids_of(calls, user_id, is_consistent=is_consistent)
     marks = calls.get_all([keys.alias_key(one) for one in anonymous_ids], is_consistent=is_consistent)
+    found = {one: _alias(marks.get(keys.alias_key(one), {})) for one in anonymous_ids}
     # A way back that was read a moment ago may lead to an alias that is gone, or somebody else's by now.
-    found = {one: _alias(mark) for one in anonymous_ids if (mark := marks.get(keys.alias_key(one)))}
     return {one: alias for one, alias in found.items() if alias.user_id == user_id}
 
 
